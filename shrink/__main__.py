@@ -1,0 +1,6 @@
+"""`python -m shrink`."""
+
+from shrink.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,681 @@
+"""The pipeline: capture -> groups -> criteria -> plan -> rewrite -> verify -> measure.
+
+The only file that joins stages; begin with `compress`.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from shrink.artifact import load as _load
+from shrink.artifact.plan_file import read_plan
+from shrink.artifact.save import save
+from shrink.capture.capture import capture
+from shrink.capture.dispatch import record
+from shrink.core.errors import InputError, ShrinkError, VerificationError
+from shrink.core.graph import Graph
+from shrink.core.groups import ChannelGroups
+from shrink.core.inputs import Inputs, as_inputs, describe, make_inputs, tensors_in
+from shrink.core.plan import Plan
+from shrink.core.report import Certificate, Cost, LayerWidth, Report, Speedup
+from shrink.criteria.criterion import Criterion
+from shrink.criteria.find import find_criterion
+from shrink.groups.cost import cost_of_macs, cost_of_params
+from shrink.groups.find import find_groups
+from shrink.measure.environment import describe_environment
+from shrink.measure.latency import compare_latency, speedup
+from shrink.measure.macs import count_macs, count_params
+from shrink.measure.memory import activation_peak_bytes, cuda_peak_bytes
+from shrink.measure.prepare import Prepared, prepare
+from shrink.plan.budget import Budget
+from shrink.plan.choose import choose
+from shrink.plan.options import Options
+from shrink.plan.write import alive_units, to_plan
+from shrink.report.document import to_json
+from shrink.report.markdown import to_markdown
+from shrink.rewrite.rewrite import Rewrite, rewrite
+from shrink.rules.cost import find_macs, uncounted
+from shrink.rules.registry import Couple
+from shrink.verify.certify import certify
+
+Progress = Callable[[str], AbstractContextManager[None]]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A smaller model, how it was made, and what that bought.
+
+    Args:
+        model: the smaller model, of the user's own classes but for the grafts in the report.
+        plan: what was kept.
+        report: costs before and after, the certificate, warnings.
+        inputs: the example inputs.
+    """
+
+    model: nn.Module
+    plan: Plan
+    report: Report
+    inputs: Inputs
+
+    def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
+        """Write the artifact folder, whole or not at all.
+
+        Args:
+            path: a folder that does not exist yet.
+            force: replace an artifact folder that is there.
+
+        Raises:
+            ArtifactError: the folder exists, or cannot be written.
+        """
+        save(
+            path,
+            model=self.model,
+            plan=self.plan,
+            report_json=to_json(self.report),
+            report_md=to_markdown(self.report),
+            inputs=self.inputs,
+            force=force,
+        )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be removed from a model, and what cannot.
+
+    Args:
+        groups: `name, size, parts, nested, axes, structure` of every channel group.
+        frozen: `axes, size, reason, where` of what stays whole.
+        prunable_macs, prunable_params: share of the cost that removing every removable unit but
+            one would save, in [0, 1].
+        macs, params: of the whole model, at the batch of the example inputs.
+        capture: which capture was used.
+    """
+
+    groups: tuple[Mapping[str, Any], ...]
+    frozen: tuple[Mapping[str, Any], ...]
+    prunable_macs: float
+    prunable_params: float
+    macs: int
+    params: int
+    capture: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The cost of one model, and where it was measured."""
+
+    cost: Cost
+    environment: Mapping[str, Any]
+
+
+def compress(  # noqa: PLR0913  the contract of the public API
+    model: nn.Module,
+    example_inputs: Any,  # Any: a tensor, a tuple of arguments, or a dict of keyword arguments
+    *,
+    flops: float | None = None,
+    params: float | None = None,
+    criterion: str | Criterion = "l2",
+    ranking: str = "local",
+    align: int | Literal["auto"] = "auto",
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    rules: Mapping[Any, Couple] | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "fp32",
+    channels_last: bool = False,
+    verify: bool = True,
+    measure: bool = True,
+    progress: Progress | None = None,
+    name: str = "",
+    weights: str = "",
+    warnings: Sequence[str] = (),
+) -> Result:
+    """Make a model smaller to a budget, prove it right and measure what that bought.
+
+    Args:
+        model: any module that can be captured; left untouched.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        flops: share of the multiply-adds to keep, in (0, 1); met within [-1 %, 0 %].
+        params: share of the parameters to keep, likewise. Give exactly one of the two.
+        criterion: `"l2"`, `"l1"`, `"random"`, or a `Criterion` of your own.
+        ranking: `"local"`, `"global"` or `"isomorphic"`.
+        align: widths come out as multiples of this; `"auto"`: of 8 wherever the budget allows.
+        keep: globs of layers or tensors that stay whole.
+        only: globs of the layers whose output channels may go; empty for all.
+        rules: coupling rules by operator, for this call only.
+        strict: raise where an operator has no rule, instead of freezing what it touches.
+        seed: of everything random.
+        device, dtype, channels_last: where and how latency is measured (`"auto"`: CUDA if there).
+        verify, measure: whether to certify and to time the result here.
+        progress: called with the name of each stage; returns a context manager.
+        name, weights, warnings: what the report says of the model.
+
+    Raises:
+        InputError: an argument is out of range or does not fit the model.
+        CaptureError: the model cannot be captured.
+        PlanError: nothing can be removed, or the budget cannot be met.
+        VerificationError: the smaller model is not what it should be; nothing is returned.
+    """
+    start = _Stages(progress)
+    target = choose_device(device)
+    budget = _budget(flops, params)
+    score = find_criterion(criterion, seed=seed)
+    options = Options(align=align, ranking=ranking)
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}", where="dtype", fix=f"one of {', '.join(DTYPES)}")
+    inputs = as_inputs(example_inputs)
+    check_weights(model)
+    name = name or type(model).__name__
+    with start("capture"):
+        graph = capture(model, inputs)
+    with start("groups"):
+        groups = find_groups(graph, keep=keep, only=only, rules=rules, strict=strict)
+    with start("importance"):
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        importance = score(groups, tensors)
+    with start("plan"):
+        costs = _Costs(graph, groups, model)
+        choice = choose(groups, importance, budget, costs.of(budget.kind), options)
+        request = {
+            budget.kind: budget.ratio,
+            "criterion": score.name,
+            "ranking": ranking,
+            "align": align,
+            "keep": list(keep),
+            "only": list(only),
+            "seed": seed,
+        }
+        shapes = {n: tuple(t.shape) for n, t in graph.stored.items()}
+        plan = to_plan(groups, choice, shapes, inputs=describe(inputs), request=request)
+        plan = replace(_with_aliases(plan, graph), model=name)
+    with start("rewrite"):
+        made = rewrite(model, inputs, graph, groups, plan, choice.kept, record=record)
+    certificate = None
+    if verify:
+        with start("verify"):
+            certificate = _certify(
+                model, made, inputs, graph, groups, choice.kept, plan, seed=seed
+            )
+    facts = _Facts(model, made, graph, groups, inputs, name, weights)
+    after_graph_macs = int(round(float(costs.of("flops")(choice.counts))))
+    reached = {
+        "flops": after_graph_macs / max(int(costs.full("flops")), 1),
+        "params": float(costs.of("params")(choice.counts)) / max(costs.full("params"), 1.0),
+    }
+    before = Cost(macs=int(round(costs.full("flops"))), params=count_params(model))
+    after = Cost(macs=after_graph_macs, params=count_params(made.model))
+    gain: Speedup | None = None
+    notes = [*warnings, *choice.notes]
+    if measure:
+        with start("measure"):
+            before, after, gain, found = _measure_both(
+                model, made.model, inputs, graph, target, DTYPES[dtype], channels_last, seed
+            )
+            notes += found
+    report = Report(
+        model=facts.model(),
+        request={**request, "reached": reached},
+        before=before,
+        after=after,
+        verification=certificate,
+        speedup=gain,
+        environment={
+            **describe_environment(target, dtype=DTYPES[dtype], batch=_batch(inputs)),
+            "channels_last": channels_last,
+            "seed": seed,
+        },
+        layers=facts.layers(plan),
+        grafts=made.grafts,
+        frozen=facts.frozen(),
+        warnings=tuple(notes),
+        seconds=start.seconds,
+    )
+    return Result(made.model, plan, report, inputs)
+
+
+def apply(
+    plan: Plan,
+    model: nn.Module,
+    example_inputs: Any = None,  # Any: as for `compress`
+    *,
+    rules: Mapping[Any, Couple] | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Result:
+    """Replay a plan: the same weights of the same model, bit for bit.
+
+    Args:
+        plan: made by `compress` for a model of this architecture.
+        model: left untouched.
+        example_inputs: by default made from the plan's description.
+
+    Raises:
+        InputError: the plan does not fit the model.
+        VerificationError: the smaller model is not what it should be.
+    """
+    start = _Stages(progress)
+    inputs = make_inputs(plan.inputs) if example_inputs is None else as_inputs(example_inputs)
+    _check_fit(plan, model)
+    with start("capture"):
+        graph = capture(model, inputs)
+    with start("groups"):
+        groups = find_groups(
+            graph,
+            keep=plan.request.get("keep", ()),
+            only=plan.request.get("only", ()),
+            rules=rules,
+        )
+    with start("plan"):
+        kept = alive_units(groups, _without_aliases(plan, graph))
+    with start("rewrite"):
+        made = rewrite(model, inputs, graph, groups, plan, kept, record=record)
+    certificate = None
+    if verify:
+        with start("verify"):
+            seed = int(plan.request.get("seed", 0))
+            certificate = _certify(model, made, inputs, graph, groups, kept, plan, seed=seed)
+    costs = _Costs(graph, groups, model)
+    smaller_graph = capture(made.model, inputs)
+    facts = _Facts(model, made, graph, groups, inputs, plan.model, "")
+    report = Report(
+        model=facts.model(),
+        request=dict(plan.request),
+        before=Cost(macs=int(round(costs.full("flops"))), params=count_params(model)),
+        after=Cost(macs=_graph_macs(smaller_graph), params=count_params(made.model)),
+        verification=certificate,
+        environment=describe_environment("cpu", batch=_batch(inputs)),
+        layers=facts.layers(plan),
+        grafts=made.grafts,
+        frozen=facts.frozen(),
+        seconds=start.seconds,
+    )
+    return Result(made.model, plan, report, inputs)
+
+
+def inspect(
+    model: nn.Module,
+    example_inputs: Any,  # Any: as for `compress`
+    *,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+    rules: Mapping[Any, Couple] | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Inspection:
+    """List what can be removed from a model, and what cannot, with the reasons."""
+    start = _Stages(progress)
+    inputs = as_inputs(example_inputs)
+    with start("capture"):
+        graph = capture(model, inputs)
+    with start("groups"):
+        groups = find_groups(graph, keep=keep, only=only, rules=rules, strict=strict)
+    costs = _Costs(graph, groups, model)
+    least = np.ones(len(groups.groups), dtype=np.int64)
+    saved = {
+        kind: 1.0 - float(costs.of(kind)(least)) / max(costs.full(kind), 1.0)
+        for kind in ("flops", "params")
+    }
+    return Inspection(
+        groups=tuple(
+            {
+                "name": g.name,
+                "size": g.size,
+                "parts": len(g.parts),
+                "nested": g.nested,
+                "axes": [list(a) for a in g.axes],
+                "structure": g.structure,
+            }
+            for g in groups.groups
+        ),
+        frozen=tuple(
+            {
+                "axes": [list(a) for a in f.axes],
+                "size": f.size,
+                "reason": f.reason,
+                "where": f.where,
+            }
+            for f in groups.frozen
+            if f.reason
+        ),
+        prunable_macs=saved["flops"],
+        prunable_params=saved["params"],
+        macs=int(round(costs.full("flops"))),
+        params=count_params(model),
+        capture=graph.capture,
+    )
+
+
+def measure(
+    model: nn.Module,
+    example_inputs: Any,  # Any: as for `compress`
+    *,
+    device: str = "auto",
+    dtype: str = "fp32",
+    channels_last: bool = False,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Measure one model: MACs, parameters, latency and peak memory.
+
+    Raises:
+        InputError: an argument is out of range, or CUDA is asked for and absent.
+    """
+    start = _Stages(progress)
+    inputs = as_inputs(example_inputs)
+    target = choose_device(device)
+    with start("measure"):
+        prepared = prepare(
+            model, inputs, device=target, dtype=DTYPES[dtype], channels_last=channels_last
+        )
+        (timing,) = compare_latency([prepared])
+        cost = replace(_cost(model, inputs, None, prepared)[0], latency_ms=timing.latency)
+    environment = describe_environment(target, dtype=DTYPES[dtype], batch=_batch(inputs))
+    return Measurement(cost, {**environment, "channels_last": channels_last})
+
+
+def load(path: str | PathLike[str]) -> nn.Module:
+    """Load the network of an artifact folder; needs no original class and runs no pickle.
+
+    Raises:
+        ArtifactError: the folder is missing, damaged, oversized or tampered with.
+    """
+    return _load.load(path)
+
+
+def load_plan(path: str | PathLike[str]) -> Plan:
+    """Read a plan from `plan.json` or from an artifact folder.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    return _load.load_plan(path) if Path(path).is_dir() else read_plan(Path(path))
+
+
+def verify(path: str | PathLike[str], model: nn.Module) -> Certificate:
+    """Prove again that the weights of an artifact folder are those of `model` without channels.
+
+    Args:
+        path: an artifact folder.
+        model: the original, with its weights.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+        InputError: the plan does not fit the model.
+    """
+    plan = _load.load_plan(path)
+    weights = _load.load_weights(path)
+    result = apply(plan, model, verify=False)
+    own = result.model.state_dict()
+    if set(own) != set(weights) or any(own[k].shape != weights[k].shape for k in own):
+        raise InputError(
+            "the weights in the folder do not fit the plan",
+            where=str(path),
+            fix="name the model and weights that the folder was made from",
+        )
+    result.model.load_state_dict(weights)
+    inputs = result.inputs
+    graph = capture(model, inputs)
+    groups = find_groups(
+        graph, keep=plan.request.get("keep", ()), only=plan.request.get("only", ())
+    )
+    kept = alive_units(groups, _without_aliases(plan, graph))
+    return certify(model, result.model, inputs, graph, groups, kept, plan)
+
+
+def choose_device(device: str) -> torch.device:
+    """Read a device name; `"auto"` is CUDA where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"unknown device {device!r}", where="device", fix="device='cpu'") from None
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("CUDA is not available here", where="device", fix="device='cpu'")
+    return target
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse a model with parameters that are not finite numbers.
+
+    Raises:
+        InputError: naming the first such parameter.
+    """
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.detach().sum()):
+            bad = ~torch.isfinite(tensor.detach())
+            if bad.any():
+                raise InputError(
+                    f"{int(bad.sum())} of {tensor.numel()} values are NaN or infinite",
+                    where=name,
+                    fix="load finite weights",
+                )
+
+
+class _Stages:
+    """Runs stages under the caller's progress and remembers how long each took."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            with self.progress(stage) if self.progress else contextlib.nullcontext():
+                yield
+        except ShrinkError:
+            raise
+        finally:
+            self.seconds[stage] = time.perf_counter() - began
+
+
+class _Costs:
+    """The cost of a plan as a function of the kept counts."""
+
+    def __init__(self, graph: Graph, groups: ChannelGroups, model: nn.Module) -> None:
+        names = {n for n, _ in model.named_parameters()}
+        self.polynomials = {
+            "flops": cost_of_macs(graph, groups, find_macs),
+            "params": cost_of_params(graph, groups, names),
+        }
+        self.sizes = np.array([g.size for g in groups.groups], dtype=np.int64)
+
+    def of(self, kind: str) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        return lambda counts: self.polynomials[kind](counts)[..., 0]
+
+    def full(self, kind: str) -> float:
+        return float(self.of(kind)(self.sizes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Facts:
+    """What the report says of the model besides numbers."""
+
+    original: nn.Module
+    made: Rewrite
+    graph: Graph
+    groups: ChannelGroups
+    inputs: Inputs
+    name: str
+    weights: str
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def model(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "class": type(self.original).__qualname__,
+            "weights": self.weights,
+            "form": self.made.form,
+            "capture": self.graph.capture,
+            "inputs": describe(self.inputs),
+        }
+
+    def layers(self, plan: Plan) -> tuple[LayerWidth, ...]:
+        found = []
+        for path, module in self.original.named_modules():
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, nn.Parameter) and weight.dim() > 1:
+                name = f"{path}.weight" if path else "weight"
+                kept = plan.keep.get(name, {}).get(0)
+                before = weight.shape[0]
+                after = len(kept) if kept else before
+                found.append(LayerWidth(path, type(module).__name__, before, after))
+        return tuple(found)
+
+    def frozen(self) -> tuple[dict[str, Any], ...]:
+        reasons: dict[str, dict[str, Any]] = {}
+        for entry in self.groups.frozen:
+            if entry.reason:
+                found = reasons.setdefault(
+                    entry.reason, {"reason": entry.reason, "channels": 0, "places": []}
+                )
+                found["channels"] += entry.size
+                found["places"].append(entry.where or entry.axes[0][0])
+        return tuple({**r, "places": r["places"][:3]} for r in reasons.values())
+
+
+def _budget(flops: float | None, params: float | None) -> Budget:
+    given = [(k, v) for k, v in (("flops", flops), ("params", params)) if v is not None]
+    if len(given) != 1:
+        raise InputError(
+            "exactly one budget is needed" if not given else "only one budget at a time",
+            where="flops, params",
+            fix="flops=0.5",
+        )
+    ((kind, ratio),) = given
+    return Budget(kind, ratio)  # type: ignore[arg-type]  # one of the two names
+
+
+def _certify(
+    model: nn.Module,
+    made: Rewrite,
+    inputs: Inputs,
+    graph: Graph,
+    groups: ChannelGroups,
+    kept: NDArray[np.bool_],
+    plan: Plan,
+    *,
+    seed: int,
+) -> Certificate:
+    certificate = certify(
+        model, made.model, inputs, graph, groups, kept, plan, seed=seed
+    )
+    if not certificate.passed:
+        raise VerificationError(
+            f"the smaller model differs by {certificate.error:.3g} relative "
+            f"(tolerance {certificate.tolerance:g})",
+            where=certificate.first_difference or type(model).__name__,
+            fix="report this model; `keep` the layer named to go on without it",
+        )
+    return certificate
+
+
+def _measure_both(
+    model: nn.Module,
+    smaller: nn.Module,
+    inputs: Inputs,
+    graph: Graph,
+    device: torch.device,
+    dtype: torch.dtype,
+    channels_last: bool,
+    seed: int,
+) -> tuple[Cost, Cost, Speedup, list[str]]:
+    pair = [
+        prepare(m, inputs, device=device, dtype=dtype, channels_last=channels_last)
+        for m in (model, smaller)
+    ]
+    timings = compare_latency(pair)
+    before, notes = _cost(model, inputs, graph, pair[0])
+    after, _ = _cost(smaller, inputs, None, pair[1])
+    gain = speedup(timings[0].samples_ms, timings[1].samples_ms, seed=seed)
+    return (
+        replace(before, latency_ms=timings[0].latency),
+        replace(after, latency_ms=timings[1].latency),
+        gain,
+        notes,
+    )
+
+
+def _cost(
+    model: nn.Module, inputs: Inputs, graph: Graph | None, prepared: Prepared
+) -> tuple[Cost, list[str]]:
+    """Count what can be counted without a clock; fvcore's count, or the graph's without fvcore."""
+    graph = graph or capture(model, inputs)
+    notes = []
+    try:
+        macs, left_out = count_macs(model, inputs)
+    except ShrinkError as error:
+        macs, left_out = _graph_macs(graph), uncounted(n.target for n in graph.ops)
+        notes.append(f"MACs counted from the graph: {error.what}")
+    if prepared.device.type == "cuda":
+        peak = cuda_peak_bytes(prepared)
+    else:
+        peak = activation_peak_bytes(graph)
+    return Cost(macs, count_params(model), None, peak, left_out), notes
+
+
+def _graph_macs(graph: Graph) -> int:
+    total = 0
+    for node in graph.ops:
+        formula = find_macs(node.target)
+        if formula is not None:
+            args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), _shape)
+            total += formula(args, kwargs, tuple(tuple(t.shape) for t in tensors_in(node.meta["val"])))
+    return total
+
+
+def _shape(node: torch.fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["val"].shape)
+
+
+def _batch(inputs: Inputs) -> int:
+    return next((len(t) for t in tensors_in(inputs) if t.dim()), 1)
+
+
+def _with_aliases(plan: Plan, graph: Graph) -> Plan:
+    """Name tied tensors under every name they have."""
+    extra = {a: plan.keep[n] for a, n in graph.aliases.items() if n in plan.keep}
+    shapes = {a: plan.shapes[graph.aliases[a]] for a in extra}
+    return replace(plan, keep={**plan.keep, **extra}, shapes={**plan.shapes, **shapes})
+
+
+def _without_aliases(plan: Plan, graph: Graph) -> Plan:
+    keep = {n: d for n, d in plan.keep.items() if n not in graph.aliases}
+    return replace(plan, keep=keep, shapes={n: plan.shapes[n] for n in keep})
+
+
+def _check_fit(plan: Plan, model: nn.Module) -> None:
+    """Refuse a model whose tensors are not those the plan was made for."""
+    shapes = {
+        n: tuple(t.shape)
+        for n, t in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        )
+    }
+    for name, shape in plan.shapes.items():
+        if shapes.get(name) != tuple(shape):
+            found = f"shape {shapes[name]}" if name in shapes else "no such tensor"
+            raise InputError(
+                f"the plan was made for shape {tuple(shape)}, the model has {found}",
+                where=name,
+                fix=f"apply it to {plan.model or 'the model it was made for'}",
+            )

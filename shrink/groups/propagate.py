@@ -1,0 +1,138 @@
+"""Run the rules over a graph, node by node, in execution order."""
+
+import operator
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx
+
+from shrink.core.errors import UnsupportedOpError
+from shrink.core.graph import Graph
+from shrink.rules import families, labels
+from shrink.rules.labels import Reason, Store, Value
+from shrink.rules.registry import Couple, find_couple
+from shrink.rules.site import Site, bind
+
+_RULES_ARE_LOADED = families.FAMILIES
+
+
+@dataclass(eq=False)
+class Labelled:
+    """A graph whose every tensor has labels.
+
+    Args:
+        store: what is known of the labels.
+        values: node name -> the labels of every tensor it returns.
+        stored: parameter or buffer name -> its labels, for those that are read.
+    """
+
+    store: Store
+    values: dict[str, list[Value]] = field(default_factory=dict)
+    stored: dict[str, Value] = field(default_factory=dict)
+
+
+def propagate(
+    graph: Graph, *, extra: Mapping[Any, Couple], strict: bool, free_outputs: bool = False
+) -> Labelled:
+    """Label every tensor of the graph.
+
+    Args:
+        extra: rules of the caller, by operator; they come before the registered ones.
+        strict: raise where an operator has no rule, instead of freezing what it touches.
+        free_outputs: let the network's outputs shrink too.
+
+    Raises:
+        UnsupportedOpError: an operator has no rule and `strict` is set.
+    """
+    found = Labelled(Store())
+    for node in graph.fx.nodes:
+        if node.op == "placeholder":
+            found.values[node.name] = [labels.unlabelled(node.meta["val"].shape)]
+        elif node.op == "get_attr":
+            found.values[node.name] = [_stored(graph, found, node)]
+        elif node.op == "call_function":
+            found.values[node.name] = _call(graph, found, node, extra, strict)
+        elif node.op == "output" and not free_outputs:
+            for source in _nodes(node.args):
+                for value in found.values[source.name]:
+                    labels.freeze_value(found.store, value, Reason("network output"))
+    return found
+
+
+def _stored(graph: Graph, found: Labelled, node: fx.Node) -> Value:
+    name = graph.tensors[node.name]
+    if name not in graph.stored:
+        return labels.unlabelled(node.meta["val"].shape)
+    if name not in found.stored:
+        shape = tuple(node.meta["val"].shape)
+        found.stored[name] = Value(shape, [None] * len(shape), name)
+    return found.stored[name]
+
+
+def _call(
+    graph: Graph, found: Labelled, node: fx.Node, extra: Mapping[Any, Couple], strict: bool
+) -> list[Value]:
+    if node.target is operator.getitem:
+        source, index = node.args
+        return [found.values[source.name][index]]  # type: ignore[union-attr,index]  # a node, an int
+    shapes = tuple(tuple(t.shape) for t in tensors_of(node.meta["val"]))
+    arguments = {
+        name: _labelled(found, value)
+        for name, value in bind(node.target, node.args, node.kwargs).items()
+    }
+    where = place(graph, node)
+    site = Site(found.store, node.target, arguments, shapes, where)
+    rule = find_couple(node.target, extra)
+    if rule is None:
+        if strict and site.values():
+            raise UnsupportedOpError(
+                f"no rule for {name_of(node.target)}",
+                where=where,
+                fix="register one with @shrink.couples, or leave out strict=True to freeze it",
+            )
+        site.freeze_all(f"no rule for {name_of(node.target)}")
+        made: Value | list[Value] = site.unlabelled()
+    else:
+        made = rule(site)
+    values = made if isinstance(made, list) else [made]
+    if [v.shape for v in values] != list(shapes):
+        msg = f"rule of {node.target} at {where} returns {[v.shape for v in values]}, not {shapes}"
+        raise AssertionError(msg)
+    return values
+
+
+def _labelled(found: Labelled, value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return found.values[value.name][0]
+    if isinstance(value, list | tuple):
+        return [_labelled(found, v) for v in value]
+    return value
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """List the tensors that a node returns."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [v for v in value if isinstance(v, Tensor)]
+    return []
+
+
+def place(graph: Graph, node: fx.Node) -> str:
+    """Name the module and source line of a node."""
+    path = graph.calls[node.meta["call"]].path if graph.calls else ""
+    source = node.meta.get("source", "")
+    return f"{path} ({source})" if path and source else path or source
+
+
+def name_of(operator_: Any) -> str:
+    """Name an operator as users know it: `aten::relu`."""
+    schema = getattr(operator_, "_schema", None)
+    return str(schema.name) if schema is not None else str(operator_)
+
+
+def _nodes(value: Any) -> Collection[fx.Node]:
+    found: list[fx.Node] = []
+    fx.map_arg(value, found.append)
+    return found

@@ -1,0 +1,50 @@
+"""Fused attention."""
+
+import math
+
+import torch
+
+from shrink.rules import labels
+from shrink.rules.labels import Value
+from shrink.rules.linear import contract
+from shrink.rules.registry import couples, resizes
+from shrink.rules.site import Call, Resized, Site
+
+aten = torch.ops.aten
+
+
+@couples(aten.scaled_dot_product_attention.default)
+def couple_attention(site: Site) -> Value:
+    """Tie query and key dims, heads of all three, and give the result the value's dims.
+
+    Shapes: query (*B, L, E); key (*B, S, E); value (*B, S, E_v); result (*B, L, E_v).
+    Source: torch.nn.functional.scaled_dot_product_attention.
+    """
+    store, because = site.store, site.because("meets a dimension of fixed size")
+    query, key, value, mask = site["query"], site["key"], site["value"], site["attn_mask"]
+    grouped = site["enable_gqa"] and query.shape[-3] != key.shape[-3]
+    if grouped:  # every key head serves a run of query heads
+        query = labels.reshape(store, query, _grouped(query, key), because)
+        key = labels.insert_dim(store, key, key.rank - 2)
+        value = labels.insert_dim(store, value, value.rank - 2)
+    order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
+    weights = contract(site, query, labels.permute(store, key, order))
+    if mask is not None and not grouped:
+        weights = labels.broadcast(store, [weights, mask], weights.shape, because)
+    site.freeze(weights, [weights.rank - 1], "position attended to")
+    result = contract(site, weights, value)
+    return labels.reshape(store, result, site.shape, because)
+
+
+def _grouped(query: Value, key: Value) -> tuple[int, ...]:
+    heads, shared = query.shape[-3], key.shape[-3]
+    return (*query.shape[:-3], shared, heads // shared, *query.shape[-2:])
+
+
+@resizes(aten.scaled_dot_product_attention.default)
+def resize_attention(call: Call) -> Resized:
+    """Keep the default scale 1 / sqrt(E) of the original width."""
+    before, after = call.inputs_before["query"][-1], call.inputs_after["query"][-1]
+    if call["scale"] is None and before != after:
+        return call.replace(scale=1.0 / math.sqrt(before))
+    return call.replace()

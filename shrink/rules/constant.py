@@ -1,0 +1,58 @@
+"""Tensors made in `forward` from literals: where every index is alike, the size may follow others."""
+
+import torch
+
+from shrink.rules import labels
+from shrink.rules.labels import Label, Value
+from shrink.rules.registry import couples, resizes
+from shrink.rules.site import Call, Resized, Site
+
+aten = torch.ops.aten
+
+_UNIFORM = (
+    aten.zeros.default,
+    aten.ones.default,
+    aten.full.default,
+    aten.empty.memory_format,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+    aten.rand.default,
+    aten.randn.default,
+)
+
+
+@couples(*_UNIFORM)
+def couple_uniform(site: Site) -> Value:
+    """Give each dimension labels of its own: the same number stands at every index.
+
+    Shapes: result `size`.
+    Source: torch.zeros, torch.full.
+    """
+    return Value(
+        site.shape, [(Label(site.store.mint(n)),) if n > 1 else () for n in site.shape]
+    )
+
+
+@resizes(*_UNIFORM)
+def resize_uniform(call: Call) -> Resized:
+    """Name the sizes that are left."""
+    return call.replace(size=list(call.after[0]))
+
+
+@couples(
+    aten.arange.default,
+    aten.arange.start,
+    aten.arange.start_step,
+    aten.linspace.default,
+    aten.eye.default,
+    aten.eye.m,
+    aten.scalar_tensor.default,
+    aten.tril_indices.default,
+    aten.triu_indices.default,
+    aten.hann_window.default,
+)
+def couple_indexed(site: Site) -> Value:
+    """Make a tensor whose entries depend on their index: nothing of it can be removed."""
+    return labels.unlabelled(site.shape)

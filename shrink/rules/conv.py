@@ -1,0 +1,111 @@
+"""Convolutions."""
+
+import torch
+
+from shrink.rules import labels
+from shrink.rules.labels import Label, Value
+from shrink.rules.registry import couples, resizes
+from shrink.rules.site import Call, Resized, Site
+
+aten = torch.ops.aten
+
+
+@couples(
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv3d.padding,
+)
+def couple_conv(site: Site) -> Value:
+    """Tie the input's channels to the filters that read them.
+
+    Shapes: x (N, C_in, *S); weight (C_out, C_in / groups, *K); result (N, C_out, *T).
+    Source: torch.nn.functional.conv2d, "Parameters".
+    """
+    return _couple(site, filters=0, reads=1)
+
+
+@couples(
+    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input
+)
+def couple_conv_transpose(site: Site) -> Value:
+    """Tie the input's channels to the filters that read them, the weight's axes being swapped.
+
+    Shapes: x (N, C_in, *S); weight (C_in, C_out / groups, *K); result (N, C_out, *T).
+    Source: torch.nn.functional.conv_transpose2d, "Parameters".
+    """
+    return _couple(site, filters=1, reads=0)
+
+
+def _couple(site: Site, *, filters: int, reads: int) -> Value:
+    x, weight, bias, groups = site["input"], site["weight"], site["bias"], site["groups"]
+    channel = x.rank - weight.rank + 1  # 0 without a batch dimension
+    site.freeze(x, range(channel + 1, x.rank), "position read by a convolution")
+    site.fix(weight, range(2, weight.rank))
+    labels.without_rows_on(site.store, x, range(channel, x.rank))
+    if groups == 1:
+        site.tie(x, channel, weight, reads)
+        out = site.labels(weight, filters)
+    else:
+        out = _couple_groups(site, x, channel, weight, filters, reads)
+    result = labels.unlabelled(site.shape)
+    if channel:
+        result.labels[0] = labels.of(site.store, x, 0)
+    result.labels[channel] = out
+    if bias is not None:
+        site.tie(result, channel, bias, 0)
+    return result
+
+
+def _couple_groups(
+    site: Site, x: Value, channel: int, weight: Value, filters: int, reads: int
+) -> tuple[Label, ...]:
+    """Tie conv groups: a whole group goes on both sides, and inside all keep the same count.
+
+    One axis of the weight lists all channels of its side, so every group chooses its own; the other
+    counts inside a group and is shared, so there the same positions go in every group. A depthwise
+    convolution is the case of one channel per group.
+    """
+    store, groups = site.store, site["groups"]
+    cut = labels.split(store, _line(site, x, channel), [[groups, x.shape[channel] // groups]])
+    if filters == 0:
+        if cut.shape[1] > 1:
+            site.tie(cut, 1, weight, reads)
+        made = labels.split(store, _line(site, weight, 0), [[groups, weight.shape[0] // groups]])
+        site.tie(cut, 0, made, 0)
+        return site.labels(weight, 0)
+    site.tie(x, channel, weight, reads)
+    per_group = labels.of(store, weight, filters)
+    made = Value((groups, weight.shape[filters]), [cut.labels[0], per_group])
+    because = site.because("channels of a transposed convolution with groups")
+    merged = labels.merge(store, made, [[0, 1]], [groups * weight.shape[filters]], because)
+    return labels.of(store, merged, 0)
+
+
+def _line(site: Site, value: Value, dim: int) -> Value:
+    return Value((value.shape[dim],), [site.labels(value, dim)])
+
+
+@resizes(
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv3d.padding,
+    aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+)
+def resize_conv(call: Call) -> Resized:
+    """Count the conv groups that are left: channels over channels per group."""
+    if call["groups"] == 1:
+        return call.replace()
+    weight_before, weight_after = call.inputs_before["weight"], call.inputs_after["weight"]
+    x_after = call.inputs_after["input"]
+    channel = len(x_after) - len(weight_before) + 1
+    transposed = "transpose" in call.operator._schema.name
+    per_group = call.after[0][channel] if transposed else x_after[channel]
+    return call.replace(groups=int(per_group // max(weight_after[1], 1)))

@@ -1,0 +1,24 @@
+"""Embeddings: rows are entries of a vocabulary, columns are features."""
+
+import torch
+
+from shrink.rules import labels
+from shrink.rules.labels import Value
+from shrink.rules.registry import couples
+from shrink.rules.site import Site
+
+aten = torch.ops.aten
+
+
+@couples(aten.embedding.default)
+def couple_embedding(site: Site) -> Value:
+    """Give the result the table's columns; entries of the vocabulary are never removed.
+
+    Shapes: weight (V, D); indices (*); result (*, D).
+    Source: torch.nn.functional.embedding.
+    """
+    weight = site["weight"]
+    site.fix(weight, [0])
+    result = labels.unlabelled(site.shape)
+    result.labels[-1] = site.labels(weight, 1)
+    return result

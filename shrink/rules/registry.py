@@ -1,0 +1,91 @@
+"""The tables of rules, filled when rule files are imported and never changed by a run."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from shrink.core.errors import InputError
+
+if TYPE_CHECKING:
+    from shrink.rules.labels import Value
+    from shrink.rules.site import Call, Resized, Site
+
+Operator = Any  # torch.ops overloads have no public type
+Couple = Callable[["Site"], "Value | list[Value]"]
+Resize = Callable[["Call"], "Resized"]
+Normalised = Callable[["Call"], Mapping[str, tuple[int, ...]]]
+
+
+_COUPLES: dict[Operator, Couple] = {}
+_RESIZES: dict[Operator, Resize] = {}
+_NORMALISES: dict[Operator, Normalised] = {}
+
+
+def _register(table: dict[Operator, Any], operators: tuple[Operator, ...], rule: Any) -> None:
+    for operator in operators:
+        if operator in table:
+            raise InputError("a rule is registered already", where=str(operator))
+        table[operator] = rule
+
+
+def couples(*operators: Operator) -> Callable[[Couple], Couple]:
+    """Register the rule that ties the dimensions of these operators' arguments and results."""
+
+    def register(rule: Couple) -> Couple:
+        _register(_COUPLES, operators, rule)
+        return rule
+
+    return register
+
+
+def resizes(*operators: Operator) -> Callable[[Resize], Resize]:
+    """Register the rule that rewrites the literals of a call after its tensors shrank."""
+
+    def register(rule: Resize) -> Resize:
+        _register(_RESIZES, operators, rule)
+        return rule
+
+    return register
+
+
+def normalises(*operators: Operator) -> Callable[[Normalised], Normalised]:
+    """Register the dimensions over which an operator is defined by the indices that are there.
+
+    A norm's statistics, a softmax or a maximum over fewer channels are those of the channels kept;
+    a sum or a contraction needs no line, for what is removed counts as zero.
+    """
+
+    def register(rule: Normalised) -> Normalised:
+        _register(_NORMALISES, operators, rule)
+        return rule
+
+    return register
+
+
+def is_pointwise(operator: Operator) -> bool:
+    """Tell whether torch declares the operator element-wise (with broadcasting)."""
+    return torch.Tag.pointwise in getattr(operator, "tags", ())
+
+
+def find_couple(operator: Operator, extra: Mapping[Operator, Couple]) -> Couple | None:
+    """Find the coupling rule: the caller's own, a registered one, or torch's own declaration."""
+    rule = extra.get(operator) or _COUPLES.get(operator)
+    if rule is None and is_pointwise(operator):
+        return _COUPLES[torch.ops.aten.add.Tensor]
+    return rule
+
+
+def find_resize(operator: Operator) -> Resize | None:
+    """Find the rule for an operator's literals; none: it has no literal that follows a width."""
+    return _RESIZES.get(operator)
+
+
+def find_normalised(operator: Operator) -> Normalised | None:
+    """Find the dimensions an operator normalises over; none: it has no such."""
+    return _NORMALISES.get(operator)
+
+
+def registered() -> list[Operator]:
+    """List the operators with a coupling rule."""
+    return list(_COUPLES)

@@ -1,0 +1,179 @@
+"""Run the original's graph with every removed slice neutralised.
+
+Weights and buffers are zero where the plan removes them, and so is every activation that carries a
+removed unit. Norms, softmaxes and maxima over a removed dimension are those of the kept indices,
+for they are defined by the indices that are there.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from shrink.core.graph import Graph
+from shrink.core.groups import ChannelGroups, Dim
+from shrink.rules.registry import find_normalised
+from shrink.rules.site import Call, bind, unbind
+
+Read = Callable[[str, fx.Node], Tensor]
+
+
+def run_reference(
+    graph: Graph,
+    groups: ChannelGroups,
+    kept: NDArray[np.bool_],
+    inputs: list[Tensor],
+    read: Read,
+    *,
+    watch: frozenset[str] = frozenset(),
+) -> tuple[Any, dict[str, Tensor]]:
+    """Run the graph and neutralise what the plan removes.
+
+    Args:
+        kept: surviving units, shape (units + 1,).
+        inputs: tensors for the placeholders, in order.
+        read: gives the stored tensor of a name, with its removed slices zeroed.
+        watch: nodes whose values are wanted.
+
+    Returns:
+        what the model returns, and the values of the watched nodes.
+    """
+    last_use: dict[str, int] = {}
+    nodes = list(graph.fx.nodes)
+    for position, node in enumerate(nodes):
+        for source in node.all_input_nodes:
+            last_use[source.name] = position
+    values: dict[str, Any] = {}
+    watched: dict[str, Tensor] = {}
+    feed = iter(inputs)
+    result: Any = None
+    masks = _Masks(kept)
+    for position, node in enumerate(nodes):
+        if node.op == "placeholder":
+            values[node.name] = next(feed)
+        elif node.op == "get_attr":
+            values[node.name] = read(graph.tensors[node.name], node)
+        elif node.op == "call_function":
+            values[node.name] = _run(node, groups, masks, values)
+        else:
+            result = fx.map_arg(node.args[0], lambda n: values[n.name])
+        if node.name in watch:
+            watched[node.name] = values[node.name]
+        for source in node.all_input_nodes:
+            if last_use[source.name] == position:
+                del values[source.name]
+    return result, watched
+
+
+class _Masks:
+    """Which elements of a value carry a removed unit; worked out once per dimension."""
+
+    def __init__(self, kept: NDArray[np.bool_]) -> None:
+        self.kept = kept
+        self.dead: dict[tuple[int, int, int], list[Tensor]] = {}
+
+    def of(self, value: tuple[Dim, ...]) -> list[Tensor]:
+        """Give masks (True where removed) that broadcast to the value."""
+        rank = len(value)
+        found = []
+        for d, dim in enumerate(value):
+            if not dim.labels:
+                continue
+            key = (id(dim), d, rank)
+            if key not in self.dead:
+                self.dead[key] = [
+                    _placed(~self.kept[x.ids], (*x.rows, d), rank)
+                    for x in dim.labels
+                    if not self.kept[x.ids].all()
+                ]
+            found += self.dead[key]
+        return found
+
+    def indices(self, dim: Dim) -> Tensor | None:
+        """Give the surviving indices of a dimension, or None if all survive."""
+        alive = dim.alive(self.kept)
+        return None if alive.all() else torch.from_numpy(np.flatnonzero(alive))
+
+
+def _placed(mask: NDArray[np.bool_], dims: tuple[int, ...], rank: int) -> Tensor:
+    """Lay a mask whose axes are `dims` out so that it broadcasts to a value of that rank."""
+    order = np.argsort(dims)
+    shape = [1] * rank
+    for axis in order:
+        shape[dims[axis]] = mask.shape[axis]
+    return torch.from_numpy(np.ascontiguousarray(mask.transpose(order)).reshape(shape))
+
+
+def _run(
+    node: fx.Node, groups: ChannelGroups, masks: _Masks, values: Mapping[str, Any]
+) -> Any:
+    if node.target is operator.getitem:
+        source, index = node.args
+        return values[source.name][index]  # type: ignore[union-attr,index]  # a node and an int
+    args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: values[n.name])
+    selected = _select(node, groups, masks)
+    if selected:
+        result = _run_on_kept(node, args, kwargs, selected)
+    else:
+        result = node.target(*args, **kwargs)  # type: ignore[operator]  # an operator
+    parts = [result] if isinstance(result, Tensor) else list(result or ())
+    cleared = []
+    for part, value in zip(parts, groups.values[node.name], strict=False):
+        for mask in masks.of(value):
+            if 0 in part.stride() and not mask.all():
+                part = part.clone()  # noqa: PLW2901  # an expanded view has one element for many
+            part.masked_fill_(mask.to(part.device), 0)
+        cleared.append(part)
+    return cleared[0] if isinstance(result, Tensor) else cleared
+
+
+def _select(
+    node: fx.Node, groups: ChannelGroups, masks: _Masks
+) -> dict[str, dict[int, Tensor]]:
+    """Find the arguments of which only kept indices may enter: name -> dimension -> indices."""
+    rule = find_normalised(node.target)
+    if rule is None:
+        return {}
+    arguments = bind(node.target, node.args, node.kwargs)
+    tensors = {n: groups.values[v.name][0] for n, v in arguments.items() if isinstance(v, fx.Node)}
+    shapes = {n: tuple(d.size for d in v) for n, v in tensors.items()}
+    call = Call(node.target, arguments, (), (), shapes, shapes, {})
+    found: dict[str, dict[int, Tensor]] = {}
+    for name, dims in rule(call).items():
+        for dim in dims:
+            indices = masks.indices(tensors[name][dim])
+            if indices is not None:
+                found.setdefault(name, {})[dim % len(tensors[name])] = indices
+    return found
+
+
+def _run_on_kept(
+    node: fx.Node,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    selected: Mapping[str, Mapping[int, Tensor]],
+) -> Any:
+    """Run an operator on kept indices; put a result that has them back in its full shape."""
+    arguments = bind(node.target, args, kwargs)
+    full: Tensor = arguments[next(iter(selected))]
+    for name, dims in selected.items():
+        for dim, indices in dims.items():
+            arguments[name] = arguments[name].index_select(dim, indices.to(full.device))
+    reduced: Tensor = arguments[next(iter(selected))]
+    if "normalized_shape" in arguments:
+        count = len(arguments["normalized_shape"])
+        arguments["normalized_shape"] = list(reduced.shape[-count:])
+    new_args, new_kwargs = unbind(node.target, arguments)
+    result = node.target(*new_args, **new_kwargs)  # type: ignore[operator]  # an operator
+    if not isinstance(result, Tensor) or result.shape != reduced.shape:
+        return result
+    for dim, indices in selected[next(iter(selected))].items():
+        shape = list(result.shape)
+        shape[dim] = full.shape[dim]
+        spread = result.new_zeros(shape)
+        result = spread.index_copy(dim, indices.to(result.device), result)
+    return result
