@@ -48,6 +48,8 @@ class Graph:
         inputs: placeholder names in order of the flattened example inputs.
         calls: module calls in order of entry; the first is the model itself.
         capture: which capture made it (`"dispatch"`, `"export"`).
+        training: the same model in training mode, where that reads parameters that evaluation
+            does not (auxiliary heads); else None.
     """
 
     fx: FxGraph
@@ -58,3 +60,4 @@ class Graph:
     inputs: tuple[str, ...]
     calls: tuple[ModuleCall, ...]
     capture: str
+    training: "Graph | None" = None

@@ -125,3 +125,18 @@ def _make(entry: Mapping[str, Any], generator: torch.Generator) -> Any:
     if kind == "value":
         return value
     raise ValueError(kind)
+
+
+def enlarge_batch(inputs: Inputs) -> Inputs:
+    """Add one example to every tensor whose first dimension is the batch.
+
+    The batch is the first dimension of the first tensor that has one.
+    """
+    batch = next((len(t) for t in tensors_in(inputs) if t.dim()), 0)
+
+    def enlarge(tensor: Tensor) -> Tensor:
+        if not tensor.dim() or len(tensor) != batch:
+            return tensor
+        return torch.cat([tensor, tensor[:1]])
+
+    return Inputs(map_tensors(inputs.args, enlarge), map_tensors(inputs.kwargs, enlarge))

@@ -48,14 +48,16 @@ def find_groups(
         single = [g.parts for g in groups.groups if g.parts.size == 1 and g.stride > 1]
         if not unmet and not single:
             return groups
-        for index in unmet:  # no counts can state it: the parts lose the same positions
-            parts = store.balances[index]
-            for part in parts[1:]:
-                store.tie(parts[0], part)
-        store.balances = [b for i, b in enumerate(store.balances) if i not in unmet]
         if single:  # a block of channels unlike any other: it can only go with all of its layer
             lone = _labels_of(np.concatenate(single).ravel(), labelled, resolution)
             store.freeze(lone, Reason(""))
+            continue
+        for index in unmet:  # no counts can state it: the parts lose the same positions
+            parts = store.balances[index]
+            for part in parts[1:]:
+                for first, other in zip(parts[0], part, strict=True):
+                    store.tie(first, other)
+        store.balances = [b for i, b in enumerate(store.balances) if i not in unmet]
 
 
 def _protect(
@@ -140,7 +142,10 @@ def _collect(
     ):
         dims.setdefault(tuple(id(a) for a in arrays), arrays)
     balances = [
-        tuple(tuple(x.ids for x in number(Label(part))) for part in parts)
+        tuple(
+            tuple(x.ids for x in number.all(map(Label, part))) or (np.full(part[0].size, -1),)
+            for part in parts
+        )
         for parts in labelled.store.balances
     ]
     divided = partition(outer, axes, tuple(dims.values()), balances)

@@ -46,6 +46,21 @@ def propagate(
         UnsupportedOpError: an operator has no rule and `strict` is set.
     """
     found = Labelled(Store())
+    if graph.training is not None:  # its values are of no interest, only what it couples
+        _run(graph.training, found, extra, strict=strict, free_outputs=free_outputs)
+        found.values.clear()
+    _run(graph, found, extra, strict=strict, free_outputs=free_outputs)
+    return found
+
+
+def _run(
+    graph: Graph,
+    found: Labelled,
+    extra: Mapping[Any, Couple],
+    *,
+    strict: bool,
+    free_outputs: bool,
+) -> None:
     for node in graph.fx.nodes:
         if node.op == "placeholder":
             found.values[node.name] = [labels.unlabelled(node.meta["val"].shape)]
@@ -57,7 +72,6 @@ def propagate(
             for source in _nodes(node.args):
                 for value in found.values[source.name]:
                     labels.freeze_value(found.store, value, Reason("network output"))
-    return found
 
 
 def _stored(graph: Graph, found: Labelled, node: fx.Node) -> Value:

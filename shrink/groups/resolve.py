@@ -114,8 +114,13 @@ def _agree(store: Store) -> bool:
                     where = here if any(part is p for p in parts) else there
                     changed |= store.tie(parts[0][here], part[where])
         fresh = np.flatnonzero(known < 0)
-        first_definition[roots[fresh]] = index
-        first_position[roots[fresh]] = fresh
+        unique, first = np.unique(roots[fresh], return_index=True)
+        first_definition[unique] = index
+        first_position[unique] = fresh[first]
+        if len(unique) < len(fresh):  # labels of this very split have become one
+            there = first_position[roots[fresh]]
+            for part in parts:
+                changed |= store.tie(part[fresh], part[there])
         for part in parts:
             own = store.find(part) == store.find(ids)
             for sibling in parts if own.any() else ():

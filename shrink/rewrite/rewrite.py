@@ -10,7 +10,7 @@ from torch import fx, nn
 from shrink.core.errors import CaptureError, RewriteError
 from shrink.core.graph import Graph
 from shrink.core.groups import ChannelGroups
-from shrink.core.inputs import Inputs, map_tensors, tensors_in
+from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
 from shrink.rewrite.graft import Variants, graft
 from shrink.rewrite.predict import Kept, Prediction, literals, predict
@@ -73,8 +73,22 @@ def rewrite(
             continue
         smaller, replaced = _graft(smaller, model, graph, index, prediction, batched, record)
         grafts.append(replaced)
+    if graph.training is not None:
+        _check_training(smaller, inputs, record)
     form = "program" if any(not g["module"] for g in grafts) else "grafts" if grafts else "module"
     return Rewrite(smaller, form, tuple(grafts), repairs)
+
+
+def _check_training(smaller: nn.Module, inputs: Inputs, record: Record) -> None:
+    """Make sure that branches which only training runs still fit."""
+    try:
+        record(smaller, enlarge_batch(inputs), training=True)
+    except CaptureError as error:
+        raise RewriteError(
+            f"its training-only branches no longer fit: {error.what}",
+            where=error.where,
+            fix=f"keep=[{error.where!r}]",
+        ) from error
 
 
 def _inner_first(graph: Graph, indices: Sequence[int]) -> list[int]:
@@ -110,15 +124,8 @@ class _Batched:
     def __call__(self) -> Graph | None:
         if not self._tried:
             self._tried = True
-            batch = next((len(t) for t in tensors_in(self.inputs) if t.dim()), 0)
-
-            def enlarge(tensor: torch.Tensor) -> torch.Tensor:
-                if not tensor.dim() or len(tensor) != batch:
-                    return tensor
-                return torch.cat([tensor, tensor[:1]])
-
             try:
-                found = self.record(self.model, map_tensors(self.inputs, enlarge))
+                found = self.record(self.model, enlarge_batch(self.inputs))
             except CaptureError:
                 return None
             if [n.target for n in found.ops] == [n.target for n in self.graph.ops]:

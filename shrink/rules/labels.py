@@ -61,7 +61,7 @@ class Store:
         parents, count, frozen, reasons: union-find over the labels made so far, and for each the
             index of the reason it is frozen for (0: it is not).
         definitions: labels that live exactly while, at each index, all labels of the parts do.
-        balances: label arrays that keep equally many indices each.
+        balances: parts, each with its label arrays, that keep equally many indices.
         rows: labels of rows (heads, conv groups) that splits made: other labels lie inside them.
         splits: what a split of given labels has been refined to, so that equal views agree.
     """
@@ -71,7 +71,7 @@ class Store:
     reasons: list[Reason] = field(default_factory=lambda: [Reason("")])
     frozen: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
     definitions: list[tuple[Units, tuple[Units, ...]]] = field(default_factory=list)
-    balances: list[tuple[Units, ...]] = field(default_factory=list)
+    balances: list[tuple[tuple[Units, ...], ...]] = field(default_factory=list)
     rows: list[Units] = field(default_factory=list)
     splits: dict[tuple[bytes, tuple[int, ...]], tuple[Label, ...]] = field(default_factory=dict)
 
@@ -126,9 +126,13 @@ class Store:
         """Declare that each label lives exactly while the labels of all `parts` at its index do."""
         self.definitions.append((ids.ravel(), tuple(p.ravel() for p in parts)))
 
-    def balance(self, parts: Sequence[Units]) -> None:
-        """Declare that all parts keep equally many indices."""
-        self.balances.append(tuple(parts))
+    def balance(self, parts: Sequence[Sequence[Units]]) -> None:
+        """Declare that all parts keep equally many indices.
+
+        Args:
+            parts: for each part its label arrays; an index lives while all its labels do.
+        """
+        self.balances.append(tuple(tuple(part) for part in parts))
 
 
 # --- reading labels ----------------------------------------------------------------------------
@@ -568,7 +572,7 @@ def _refine(store: Store, ids: Units, outer_rank: int, owned: list[bool]) -> tup
     for piece in pieces:
         rows = piece.reshape(-1, piece.shape[-1])
         if len(rows) > 1:
-            store.balance(list(rows))
+            store.balance([[row] for row in rows])
     return tuple(Label(p) for p in pieces)
 
 
@@ -584,6 +588,7 @@ def merge(
     out: list[tuple[Label, ...] | None] = [() for _ in blocks]
     for dim in range(value.rank):
         for label in of(store, value, dim):
+            label = _in_order(store, label, dim, home)  # noqa: PLW2901  # the same dimension's
             touched = sorted({home[d] for d in (*label.rows, dim)})
             full = [d for i in touched for d in blocks[i]]
             size = math.prod(value.shape[d] for d in full)
@@ -602,3 +607,19 @@ def merge(
             new = _without_constant_rows(Label(ids, rows)) if rows else Label(ids)
             out[home[dim]] = (*(out[home[dim]] or ()), new)
     return Value(tuple(int(n) for n in shape), out)
+
+
+def _in_order(store: Store, label: Label, dim: int, home: dict[int, int]) -> Label:
+    """Flatten rows that come to lie inside their own dimension (a channel shuffle).
+
+    Were each row to keep indices of its own, the merged dimension would hold them in another order
+    than that of the original.
+    """
+    ids, rows = label.ids, list(label.rows)
+    for axis in reversed(range(len(rows))):
+        if home[rows[axis]] == home[dim] and rows[axis] > dim:
+            first = ids.take([0], axis=axis)
+            store.tie(ids, first)
+            ids = first.squeeze(axis)
+            del rows[axis]
+    return Label(ids, tuple(rows))

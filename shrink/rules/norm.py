@@ -65,19 +65,11 @@ def couple_group_norm(site: Site) -> Value:
 
 
 def balance_parts(site: Site, value: Value, dim: int, parts: int) -> None:
-    """Demand that equal consecutive parts of a dimension keep equally many indices.
-
-    Where an index carries several labels, the parts lose the same positions.
-    """
+    """Demand that equal consecutive parts of a dimension keep equally many indices."""
     found = site.labels(value, dim)
-    if parts == 1 or not found:
-        return
-    cut = [label.ids.reshape(parts, -1) for label in found]
-    if len(cut) == 1:
-        site.store.balance(list(cut[0]))
-    else:
-        for ids in cut:
-            site.store.tie(ids[1:], ids[:1])
+    if parts > 1 and found:
+        cut = [label.ids.reshape(parts, -1) for label in found]
+        site.store.balance([[ids[part] for ids in cut] for part in range(parts)])
 
 
 @resizes(aten.layer_norm.default, aten.rms_norm.default)

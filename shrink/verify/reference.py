@@ -62,7 +62,7 @@ def run_reference(
         else:
             result = fx.map_arg(node.args[0], lambda n: values[n.name])
         if node.name in watch:
-            watched[node.name] = values[node.name]
+            watched[node.name] = values[node.name].clone()  # later operators may write into it
         for source in node.all_input_nodes:
             if last_use[source.name] == position:
                 del values[source.name]
