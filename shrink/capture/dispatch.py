@@ -1,15 +1,16 @@
-"""Record one forward pass over fake tensors, one node per ATen operator that the model calls.
+"""Record one forward pass over tensors without data, one node per ATen operator that the model calls.
 
 The operators are those of `torch.export` (training IR) and `make_fx(pre_dispatch=True)`: convolution,
 norms, linear and attention stay whole, in-place operators stay as written. Recording them directly
-costs a fifth of an export and keeps what an export drops: the arguments of every module call.
+costs a tenth of an export and keeps what an export drops: the arguments of every module call.
 """
 
 import contextlib
 import copy
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,9 +21,12 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 
+from shrink.capture.shapes import run_on_meta
 from shrink.core.errors import CaptureError
 from shrink.core.graph import Graph, ModuleCall
-from shrink.core.inputs import Inputs, map_tensors, tensors_in
+from shrink.core.inputs import Inputs, map_tensors
+
+Run = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 _TORCH = f"{Path(torch.__file__).parent}/"
 
@@ -34,9 +38,9 @@ class _Recorder(ProxyTorchDispatchMode):
     nothing of its tracing is used.
     """
 
-    def __init__(self, fakes: FakeTensorMode) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__(None, "fake", pre_dispatch=True)  # type: ignore[arg-type]  # no tracer
-        self.fakes = fakes
+        self.run = run
         self.graph = fx.Graph()
         self.ops: list[fx.Node] = []
         self.nodes: dict[int, fx.Node] = {}  # id of a tensor -> node that made its current value
@@ -51,7 +55,7 @@ class _Recorder(ProxyTorchDispatchMode):
     ) -> Any:  # Any: the signature is torch's
         kwargs = kwargs or {}
         before = map_tensors((args, kwargs), self.node_of)
-        result = func(*args, **kwargs)
+        result = self.run(func, args, kwargs)
         if func is torch.ops.prim.device.default:
             return result
         node = self.graph.call_function(func, *before)
@@ -120,15 +124,54 @@ def _source() -> str:
     return ""
 
 
-def fake_copy(model: nn.Module, fakes: FakeTensorMode) -> nn.Module:
-    """Copy a model's Python structure with fake tensors for its parameters and buffers.
+@dataclass(frozen=True, eq=False)
+class _World:
+    """Where tensors have no data: how to get a tensor there, and how operators run there."""
+
+    name: str
+    convert: Callable[[Tensor], Tensor]
+    enter: Callable[[], contextlib.AbstractContextManager[Any]]
+    run: Run
+
+
+def _meta_world() -> _World:
+    """Meta tensors: quick, but everything is on the device "meta"."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        if tensor.is_meta:
+            return tensor
+        empty = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        return empty
+
+    return _World("meta", convert, lambda: torch.device("meta"), run_on_meta)
+
+
+def _fake_world() -> _World:
+    """Fake tensors: slower, but they know devices and mix with tensors made on the CPU."""
+    fakes = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def run(operator_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return operator_(*args, **kwargs)
+
+    return _World("fake", fakes.from_tensor, lambda: fakes, run)
+
+
+_WORLDS = {"meta": _meta_world, "fake": _fake_world}
+
+
+def _copy(model: nn.Module, world: _World) -> nn.Module:
+    """Copy a model's Python structure with tensors of that world.
 
     The user's forward may store things on its modules; on a copy it does so without harm.
     """
     memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        fake = fakes.from_tensor(tensor)
-        memo[id(tensor)] = fake
+    held = [*model.parameters(), *model.buffers()]
+    for module in model.modules():
+        held += [v for v in vars(module).values() if isinstance(v, Tensor)]
+    for tensor in held:
+        memo[id(tensor)] = world.convert(tensor)
     return copy.deepcopy(model, memo)
 
 
@@ -145,24 +188,47 @@ def _tracing() -> Iterator[None]:
 
 
 def record(
-    model: nn.Module, inputs: Inputs, *, path: str = "", training: bool = False
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    path: str = "",
+    training: bool = False,
+    worlds: Sequence[str] = ("meta", "fake"),
 ) -> Graph:
     """Record one forward pass of `model`.
 
     Args:
-        model: left untouched; its tensors may be real or fake.
-        inputs: real or fake tensors; only shapes, dtypes and devices are used.
+        model: left untouched.
+        inputs: tensors with or without data; only shapes and dtypes are used.
         path: dotted name of `model` inside a larger one, put before the names of its tensors.
         training: in training mode instead of evaluation mode.
+        worlds: kinds of tensors without data to try, in order. `"meta"` ones are quick; `"fake"`
+            ones know devices and mix with tensors that the code makes on the CPU.
 
     Raises:
-        CaptureError: the forward pass fails on fake tensors (data-dependent control flow, a wrong
-            input shape); the cause is chained.
+        CaptureError: the forward pass fails on tensors without data (data-dependent control flow,
+            a wrong input shape); the cause is chained.
     """
-    fakes = _mode_of(model, inputs) or FakeTensorMode(allow_non_fake_inputs=True)
+    *first, last = worlds
+    for name in first:
+        with contextlib.suppress(CaptureError):
+            return _attempt(model, inputs, path, training, _WORLDS[name]())
+    return _attempt(model, inputs, path, training, _WORLDS[last]())
+
+
+def _attempt(
+    model: nn.Module, inputs: Inputs, path: str, training: bool, world: _World  # noqa: FBT001
+) -> Graph:
     prefix = f"{path}." if path else ""
-    duplicate = fake_copy(model, fakes).train(training)
-    recorder = _Recorder(fakes)
+    try:
+        duplicate = _copy(model, world).train(training)
+    except Exception as error:  # user classes may raise anything in __deepcopy__
+        raise CaptureError(
+            f"cannot be copied: {error}",
+            where=type(model).__name__,
+            fix="make the model work with copy.deepcopy",
+        ) from error
+    recorder = _Recorder(world.run)
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     named = (
@@ -179,7 +245,7 @@ def record(
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and id(value) not in recorder.names:
                 recorder.names[id(value)] = f"{prefix}{owner}.{name}" if owner else prefix + name
-    fake_inputs = map_tensors(inputs, fakes.from_tensor)
+    fake_inputs = map_tensors(inputs, world.convert)
     placeholders: list[str] = []
 
     def add_placeholder(tensor: Tensor) -> None:
@@ -201,7 +267,7 @@ def record(
         module.register_forward_pre_hook(enter, with_kwargs=True)
         module.register_forward_hook(leave, with_kwargs=True)
     try:
-        with _tracing(), fakes, recorder, enable_python_dispatcher():
+        with _tracing(), world.enter(), recorder, enable_python_dispatcher():
             output = duplicate(*fake_inputs.args, **fake_inputs.kwargs)
     except Exception as error:  # noqa: BLE001  # whatever the user's forward raises
         where = recorder.calls[recorder.stack[-1]].path if recorder.stack else path
@@ -221,14 +287,5 @@ def record(
         aliases=aliases,
         inputs=tuple(placeholders),
         calls=tuple(recorder.calls),
-        capture="dispatch",
+        capture=world.name,
     )
-
-
-def _mode_of(model: nn.Module, inputs: Inputs) -> FakeTensorMode | None:
-    """Find the fake mode that the tensors already belong to, if they do."""
-    for tensor in (*model.parameters(), *model.buffers(), *tensors_in(inputs)):
-        mode = getattr(tensor, "fake_mode", None)
-        if mode is not None:
-            return mode  # type: ignore[no-any-return]  # only fake tensors have the attribute
-    return None

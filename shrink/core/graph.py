@@ -47,7 +47,7 @@ class Graph:
         aliases: second and further names of tied tensors -> the first name.
         inputs: placeholder names in order of the flattened example inputs.
         calls: module calls in order of entry; the first is the model itself.
-        capture: which capture made it (`"dispatch"`, `"export"`).
+        capture: on which tensors without data it was recorded (`"meta"`, `"fake"`).
         training: the same model in training mode, where that reads parameters that evaluation
             does not (auxiliary heads); else None.
     """

@@ -124,6 +124,7 @@ def _state(
         for left, right in zip(sides, sides[1:], strict=False):
             if left == right:
                 continue
+            left, right = _reduced(left, right)  # noqa: PLW2901  # the same equation
             linear = all(len(f) == 1 for f in (*left, *right) if f)
             whole = all(float(c).is_integer() for c in (*left.values(), *right.values()))
             if not linear or not whole or left.get((), 0) != right.get((), 0):
@@ -131,6 +132,18 @@ def _state(
                 break
             stated.append(Balance(_side(left), _side(right)))
     return tuple(dict.fromkeys(stated)), tuple(unmet)
+
+
+def _reduced(
+    left: Mapping[tuple[int, ...], float], right: Mapping[tuple[int, ...], float]
+) -> tuple[dict[tuple[int, ...], float], dict[tuple[int, ...], float]]:
+    """Divide both sides by the factors that all their terms have."""
+    shared = set.intersection(*(set(f) for f in (*left, *right)))
+
+    def divide(side: Mapping[tuple[int, ...], float]) -> dict[tuple[int, ...], float]:
+        return {tuple(g for g in f if g not in shared): c for f, c in side.items()}
+
+    return divide(left), divide(right)
 
 
 def _side(terms: Mapping[tuple[int, ...], float]) -> tuple[tuple[int, int], ...]:

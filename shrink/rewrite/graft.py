@@ -266,6 +266,8 @@ class _Writer:
         def write(now: Any, old: Any, other: Any, train: Any) -> Any:
             if isinstance(now, fx.Node):
                 return self.value(now)
+            if isinstance(now, torch.device):
+                return self._device()
             if isinstance(now, tuple | list):
                 count = len(now)
                 olds, others, trains = (_spread(x, count) for x in (old, other, train))
@@ -299,6 +301,10 @@ class _Writer:
 
     def _times(self, length: fx.Node, factor: int) -> fx.Node:
         return length if factor == 1 else self.new.call_function(operator.mul, (length, factor))
+
+    def _device(self) -> fx.Node:
+        """Follow the device of the first input, wherever the module is moved."""
+        return self.new.call_function(getattr, (self.inputs[0][0], "device"))
 
     def _by_mode(self, evaluating: Any, training: Any) -> fx.Node:
         if self.training is None:

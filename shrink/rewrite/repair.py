@@ -5,13 +5,12 @@ operators that the prediction has, with its literals and shapes, are its stored 
 """
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from shrink.core.errors import CaptureError
 from shrink.core.graph import Graph, ModuleCall
@@ -36,7 +35,13 @@ class Record(Protocol):
     """Records a forward pass (`shrink.capture.dispatch.record`)."""
 
     def __call__(
-        self, model: nn.Module, inputs: Inputs, *, path: str = "", training: bool = False
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        *,
+        path: str = "",
+        training: bool = False,
+        worlds: Sequence[str] = ("meta", "fake"),
     ) -> Graph:
         """Return the graph."""
         ...
@@ -89,7 +94,8 @@ def agrees(
     """Tell whether a module, run at the predicted shapes, calls exactly the predicted operators."""
     call = graph.calls[index]
     try:
-        found = record(module, fake_arguments(call, prediction.shapes), path=call.path)
+        inputs = fake_arguments(call, prediction.shapes)
+        found = record(module, inputs, path=call.path, worlds=(graph.capture,))
     except CaptureError:
         return False
     expected = graph.ops[call.start : call.stop]
@@ -101,13 +107,10 @@ def agrees(
 def fake_arguments(
     call: ModuleCall, shapes: Mapping[str, tuple[tuple[int, ...], ...]]
 ) -> Inputs:
-    """Make the arguments of a call as fake tensors of given shapes."""
-    fakes = FakeTensorMode(allow_non_fake_inputs=True)
+    """Make the arguments of a call as tensors without data, of given shapes."""
 
     def make(node: fx.Node) -> torch.Tensor:
-        like = node.meta["val"]
-        with fakes:
-            return torch.empty(shapes[node.name][0], dtype=like.dtype, device=like.device)
+        return torch.empty(shapes[node.name][0], dtype=node.meta["val"].dtype, device="meta")
 
     args, kwargs = map_nodes((tuple(call.args), dict(call.kwargs)), make)
     return Inputs(args, kwargs)
@@ -137,6 +140,8 @@ def _plain(value: Any) -> Any:
     """Write arguments without their tensors, for comparison."""
     if isinstance(value, fx.Node):
         return "tensor"
+    if isinstance(value, torch.device):
+        return "device"  # captures differ in it
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):
@@ -160,14 +165,27 @@ class _Edit:
         vars(self.holder)[self.name] = self.old
 
 
+class Repairs:
+    """What made modules of a class fit so far: attribute names, or None if nothing did."""
+
+    def __init__(self) -> None:
+        self.by_class: dict[type[nn.Module], tuple[str, ...] | None] = {}
+
+
 def repair(
-    module: nn.Module, graph: Graph, index: int, prediction: Prediction, record: Record
+    module: nn.Module,
+    graph: Graph,
+    index: int,
+    prediction: Prediction,
+    record: Record,
+    learned: Repairs,
 ) -> tuple[str, ...] | None:
     """Find stored sizes whose new values make a module fit the prediction.
 
     Args:
         module: of the sliced copy; its attributes are changed if that makes it agree.
         index: which of `graph.calls`.
+        learned: what other modules needed; blocks of a network are alike.
 
     Returns:
         names of the attributes changed (none if it fits as it is); None if nothing made it fit,
@@ -181,14 +199,21 @@ def repair(
         return None
     if agrees(module, graph, index, prediction, record):
         return ()
+    kind = type(module)
+    known = learned.by_class.get(kind, ())
+    if known is None:
+        return None
     edits = list(_candidates(module, graph, index, prediction))
-    for trial in _trials(edits):
+    likely = [e for e in edits if e.name in known]
+    for trial in ([likely] if likely else []) + list(_trials(edits)):
         for edit in trial:
             edit.apply()
         if agrees(module, graph, index, prediction, record):
-            return tuple(dict.fromkeys(e.name for e in trial))
+            learned.by_class[kind] = tuple(dict.fromkeys(e.name for e in trial))
+            return learned.by_class[kind]
         for edit in reversed(trial):
             edit.undo()
+    learned.by_class[kind] = None
     return None
 
 

@@ -14,7 +14,7 @@ from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
 from shrink.rewrite.graft import Variants, graft
 from shrink.rewrite.predict import Kept, Prediction, literals, predict
-from shrink.rewrite.repair import Record, fake_arguments, find_suspects, repair
+from shrink.rewrite.repair import Record, Repairs, fake_arguments, find_suspects, repair
 from shrink.rewrite.sizes import find_resizer
 from shrink.rewrite.slice import slice_copy
 
@@ -61,12 +61,14 @@ def rewrite(
     _resize_known(smaller, graph, prediction)
     repairs: dict[str, tuple[str, ...]] = {}
     grafts: list[Mapping[str, str]] = []
+    learned = Repairs()
     batched = _Batched(model, inputs, graph, record)
     for index in _inner_first(graph, find_suspects(smaller, graph, prediction)):
         path = graph.calls[index].path
         if any(g["module"] == path or path.startswith(f"{g['module']}.") for g in grafts):
             continue
-        changed = repair(smaller.get_submodule(path), graph, index, prediction, record)
+        module = smaller.get_submodule(path)
+        changed = repair(module, graph, index, prediction, record, learned)
         if changed is not None:
             if changed:
                 repairs[path] = changed
@@ -189,6 +191,7 @@ def _variants(
             fake_arguments(call, shapes),
             path=call.path,
             training=True,
+            worlds=(graph.capture,),
         )
         trained = _own_nodes(local, 0)
     except CaptureError:

@@ -63,6 +63,23 @@ def _prelu(module: nn.PReLU, _: dict[str, Any]) -> None:
     module.num_parameters = module.weight.shape[0]
 
 
+@_resizes(nn.RNNBase)
+def _recurrent(module: nn.RNNBase, _: dict[str, Any]) -> None:
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    rows, module.input_size = module.get_parameter("weight_ih_l0").shape
+    module.hidden_size = rows // gates
+
+
+@_resizes(nn.RNNCellBase)
+def _recurrent_cell(module: nn.RNNCellBase, _: dict[str, Any]) -> None:
+    module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
+@_resizes(nn.Bilinear)
+def _bilinear(module: nn.Bilinear, _: dict[str, Any]) -> None:
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
 def find_resizer(module: nn.Module) -> Resizer | None:
     """Find what updates the stored sizes of a module, if torch.nn defines its forward."""
     for known, resizer in _RESIZERS:

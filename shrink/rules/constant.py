@@ -1,9 +1,9 @@
-"""Tensors made in `forward` from literals: where every index is alike, the size may follow others."""
+"""Tensors made in `forward` from literals: a size may follow others where all indices are alike."""
 
 import torch
 
 from shrink.rules import labels
-from shrink.rules.labels import Label, Value
+from shrink.rules.labels import Value
 from shrink.rules.registry import couples, resizes
 from shrink.rules.site import Call, Resized, Site
 
@@ -20,19 +20,19 @@ _UNIFORM = (
     aten.new_empty.default,
     aten.rand.default,
     aten.randn.default,
+    aten.rand.generator,
+    aten.randn.generator,
 )
 
 
 @couples(*_UNIFORM)
 def couple_uniform(site: Site) -> Value:
-    """Give each dimension labels of its own: the same number stands at every index.
+    """Let each dimension take the labels of what it meets: the same number stands at every index.
 
     Shapes: result `size`.
     Source: torch.zeros, torch.full.
     """
-    return Value(
-        site.shape, [(Label(site.store.mint(n)),) if n > 1 else () for n in site.shape]
-    )
+    return Value(site.shape, [None] * len(site.shape))
 
 
 @resizes(*_UNIFORM)
@@ -51,7 +51,21 @@ def resize_uniform(call: Call) -> Resized:
     aten.scalar_tensor.default,
     aten.tril_indices.default,
     aten.triu_indices.default,
+    aten.range.default,
+    aten.range.step,
+    aten.logspace.default,
+    aten.randperm.default,
+    aten.randint.default,
+    aten.randint.low,
+    aten.fft_fftfreq.default,
+    aten.fft_rfftfreq.default,
     aten.hann_window.default,
+    aten.hann_window.periodic,
+    aten.hamming_window.default,
+    aten.hamming_window.periodic,
+    aten.blackman_window.default,
+    aten.bartlett_window.default,
+    aten.empty_strided.default,
 )
 def couple_indexed(site: Site) -> Value:
     """Make a tensor whose entries depend on their index: nothing of it can be removed."""

@@ -2,8 +2,10 @@
 
 import torch
 
+from shrink.core.groups import Label
 from shrink.rules import labels
-from shrink.rules.labels import Label, Value
+from shrink.rules.labels import Value
+from shrink.rules.norm import balance_parts
 from shrink.rules.registry import couples, resizes
 from shrink.rules.site import Call, Resized, Site
 
@@ -27,9 +29,7 @@ def couple_conv(site: Site) -> Value:
     return _couple(site, filters=0, reads=1)
 
 
-@couples(
-    aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input
-)
+@couples(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
 def couple_conv_transpose(site: Site) -> Value:
     """Tie the input's channels to the filters that read them, the weight's axes being swapped.
 
@@ -37,6 +37,20 @@ def couple_conv_transpose(site: Site) -> Value:
     Source: torch.nn.functional.conv_transpose2d, "Parameters".
     """
     return _couple(site, filters=1, reads=0)
+
+
+@couples("torchvision::deform_conv2d")
+def couple_deform_conv(site: Site) -> Value:
+    """Tie as a convolution does; each offset group reads equally many channels.
+
+    Shapes: x (N, C_in, H, W); weight (C_out, C_in / groups, *K); offset (N, 2 G K_h K_w, *T); mask
+    (N, G K_h K_w, *T); result (N, C_out, *T), with G = `offset_groups`.
+    Source: torchvision.ops.deform_conv2d.
+    """
+    for name in ("offset", "mask"):
+        site.freeze(site[name], range(site[name].rank), "offset of a deformable convolution")
+    balance_parts(site, site["input"], 1, site["offset_groups"])
+    return _couple(site, filters=0, reads=1)
 
 
 def _couple(site: Site, *, filters: int, reads: int) -> Value:
@@ -98,6 +112,7 @@ def _line(site: Site, value: Value, dim: int) -> Value:
     aten.conv_transpose1d.default,
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
+    "torchvision::deform_conv2d",
 )
 def resize_conv(call: Call) -> Resized:
     """Count the conv groups that are left: channels over channels per group."""

@@ -22,3 +22,19 @@ def couple_embedding(site: Site) -> Value:
     result = labels.unlabelled(site.shape)
     result.labels[-1] = site.labels(weight, 1)
     return result
+
+
+@couples(aten.embedding_bag.default, aten.embedding_bag.padding_idx)
+def couple_embedding_bag(site: Site) -> list[Value]:
+    """Give the bags the table's columns; entries of the vocabulary are never removed.
+
+    Shapes: weight (V, D); result (bags, D), and three tensors of positions.
+    Source: torch.nn.functional.embedding_bag.
+    """
+    weight = site["weight"]
+    site.fix(weight, [0])
+    made = [labels.unlabelled(s) for s in site.shapes]
+    made[0].labels[-1] = site.labels(weight, 1)
+    if len(site.shapes[-1]) == 2:  # where each maximum was found
+        made[-1].labels[-1] = made[0].labels[-1]
+    return made

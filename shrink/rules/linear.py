@@ -1,7 +1,10 @@
 """Linear layers and matrix products: contractions tie the contracted dimension and drop it."""
 
+from collections.abc import Hashable, Sequence
+
 import torch
 
+from shrink.core.groups import Label
 from shrink.rules import labels
 from shrink.rules.labels import Value
 from shrink.rules.registry import couples
@@ -23,13 +26,20 @@ def couple_linear(site: Site) -> Value:
     if weight.rank == 1:
         return result
     result = Value(site.shape, [*result.labels, site.labels(weight, 0)])
-    if bias is not None:
-        if bias.rank:
-            site.tie(result, -1, bias, 0)
+    if bias is not None and bias.rank:
+        site.tie(result, -1, bias, 0)
     return result
 
 
-@couples(aten.mm.default, aten.bmm.default, aten.matmul.default, aten.mv.default, aten.dot.default)
+@couples(
+    aten.mm.default,
+    aten.bmm.default,
+    aten.matmul.default,
+    aten.linalg_matmul.default,
+    aten.mv.default,
+    aten.dot.default,
+    aten.vdot.default,
+)
 def couple_matmul(site: Site) -> Value:
     """Tie the contracted dimensions; batch dimensions broadcast.
 
@@ -96,13 +106,63 @@ def _only(store: labels.Store, value: Value, dims: list[int]) -> Value:
     """View a value's labels on some dimensions (no label depends on the others)."""
     position = {old: new for new, old in enumerate(dims)}
     chosen = [
-        tuple(
-            labels.Label(x.ids, tuple(position[r] for r in x.rows))
-            for x in labels.of(store, value, d)
-        )
+        tuple(Label(x.ids, tuple(position[r] for r in x.rows)) for x in labels.of(store, value, d))
         for d in dims
     ]
     return Value(tuple(value.shape[d] for d in dims), list(chosen))
+
+
+@couples(aten.bilinear.default)
+def couple_bilinear(site: Site) -> Value:
+    """Tie both inputs' features to the weight's; the result has its rows.
+
+    Shapes: x1 (*, F_1); x2 (*, F_2); weight (F_out, F_1, F_2); bias (F_out,); result (*, F_out).
+    Source: torch.nn.functional.bilinear.
+    """
+    store, weight, bias = site.store, site["weight"], site["bias"]
+    rest = []
+    for name, dim in (("input1", 1), ("input2", 2)):
+        x = site[name]
+        site.tie(x, -1, weight, dim)
+        rest.append(labels.drop_dims(store, x, [x.rank - 1]))
+    because = site.because("meets a dimension of fixed size")
+    joint = labels.broadcast(store, rest, site.shape[:-1], because)
+    result = Value(site.shape, [*joint.labels, site.labels(weight, 0)])
+    if bias is not None:
+        site.tie(result, -1, bias, 0)
+    return result
+
+
+@couples(aten.outer.default, aten.ger.default)
+def couple_outer(site: Site) -> Value:
+    """Give the result the labels of both lines. Source: torch.outer."""
+    return Value(site.shape, [site.labels(v, 0) for v in site.values()])
+
+
+@couples(aten.linalg_vecdot.default)
+def couple_vecdot(site: Site) -> Value:
+    """Tie the operands and sum over one dimension. Source: torch.linalg.vecdot."""
+    x, y = site.values()
+    terms = [(*range(v.rank),) for v in (x, y)]
+    rank = max(x.rank, y.rank)
+    terms = [tuple(d + rank - v.rank for d in t) for t, v in zip(terms, (x, y), strict=True)]
+    dim = site["dim"] % rank
+    return _sum_of_products(site, [x, y], terms, [d for d in range(rank) if d != dim])
+
+
+@couples(aten.tensordot.default)
+def couple_tensordot(site: Site) -> Value:
+    """Tie and drop the paired dimensions; the others follow each other. Source: torch.tensordot."""
+    a, b = site["self"], site["other"]
+    paired = [
+        (i % a.rank, j % b.rank) for i, j in zip(site["dims_self"], site["dims_other"], strict=True)
+    ]
+    right = [a.rank + d for d in range(b.rank)]
+    for i, j in paired:
+        right[j] = i
+    gone = {i for i, _ in paired}
+    out = [d for d in (*range(a.rank), *right) if d not in gone]
+    return _sum_of_products(site, [a, b], [range(a.rank), right], out)
 
 
 @couples(aten.einsum.default)
@@ -111,30 +171,61 @@ def couple_einsum(site: Site) -> Value:
 
     Source: torch.einsum.
     """
-    store, operands = site.store, site["tensors"]
-    equation = site["equation"].replace(" ", "")
-    if "." in equation or "->" not in equation:
-        site.freeze_all("einsum with an ellipsis or an implicit result")
+    inputs, arrow, out = site["equation"].replace(" ", "").partition("->")
+    terms = [
+        _named(term, value.rank)
+        for term, value in zip(inputs.split(","), site["tensors"], strict=True)
+    ]
+    if any(len(set(term)) != len(term) for term in terms):
+        site.freeze_all("einsum takes a diagonal")
         return labels.unlabelled(site.shape)
-    terms, out = equation.split("->")
-    letters = sorted(set(terms) - {","})
-    sizes: dict[str, int] = {}
+    hidden = max(sum(name.startswith(".") for name in term) for term in terms)
+    dots = [_dot(back) for back in range(hidden, 0, -1)]
+    if not arrow:  # an implicit result: the ellipsis, then letters that occur once
+        once = sorted(c for c in set(inputs) - {",", "."} if inputs.count(c) == 1)
+        result = [*dots, *once]
+    else:
+        before, ellipsis, after = out.partition("...")
+        result = [*before, *(dots if ellipsis else ()), *after]
+    return _sum_of_products(site, site["tensors"], terms, result)
+
+
+def _dot(back: int) -> str:
+    """Name a dimension that an ellipsis stands for, counted from the ellipsis' end."""
+    return f".{back}"
+
+
+def _named(term: str, rank: int) -> list[str]:
+    """Name the dimensions of one einsum operand."""
+    before, ellipsis, after = term.partition("...")
+    hidden = rank - len(before) - len(after) if ellipsis else 0
+    return [*before, *(_dot(back) for back in range(hidden, 0, -1)), *after]
+
+
+def _sum_of_products(
+    site: Site,
+    operands: Sequence[Value],
+    terms: Sequence[Sequence[Hashable]],
+    out: Sequence[Hashable],
+) -> Value:
+    """Tie dimensions of equal name, and keep those that the result names, in its order."""
+    store = site.store
+    names = list(dict.fromkeys(name for term in terms for name in term))
+    sizes: dict[Hashable, int] = {}
     aligned = []
-    for term, value in zip(terms.split(","), operands, strict=True):
-        if len(set(term)) != len(term):
-            site.freeze_all("einsum takes a diagonal")
-            return labels.unlabelled(site.shape)
-        sizes.update({c: n for c, n in zip(term, value.shape, strict=True) if n > 1})
-        present = [c for c in letters if c in term]
-        moved = labels.permute(store, value, [term.index(c) for c in present])
-        for position, c in enumerate(letters):
-            if c not in term:
+    for term, value in zip(terms, operands, strict=True):
+        pairs = zip(term, value.shape, strict=True)
+        sizes.update({name: n for name, n in pairs if n > 1 or name not in sizes})
+        present = [name for name in names if name in term]
+        moved = labels.permute(store, value, [list(term).index(name) for name in present])
+        for position, name in enumerate(names):
+            if name not in term:
                 moved = labels.insert_dim(store, moved, position)
         aligned.append(moved)
-    shape = tuple(sizes.get(c, 1) for c in letters)
+    shape = tuple(sizes[name] for name in names)
     because = site.because("meets a dimension of fixed size")
     joint = labels.broadcast(store, aligned, shape, because)
-    summed = [i for i, c in enumerate(letters) if c not in out]
+    summed = [i for i, name in enumerate(names) if name not in out]
     rest = labels.drop_dims(store, joint, summed) if summed else joint
-    order = [c for c in letters if c in out]
-    return labels.permute(store, rest, [order.index(c) for c in out])
+    order = [name for name in names if name in out]
+    return labels.permute(store, rest, [order.index(name) for name in out])

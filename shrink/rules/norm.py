@@ -64,6 +64,22 @@ def couple_group_norm(site: Site) -> Value:
     return x  # type: ignore[no-any-return]  # a Value by the schema
 
 
+@couples(aten._weight_norm.default, aten._weight_norm_interface.default)
+def couple_weight_norm(site: Site) -> Value | list[Value]:
+    """Tie a direction and its lengths; what is removed adds nothing to a length.
+
+    Shapes: v any; g like v with size 1 but along `dim`; result like v, and the norms like g.
+    Source: torch.nn.utils.parametrizations.weight_norm.
+    """
+    v, g = site["v"], site["g"]
+    because = site.because("meets a dimension of fixed size")
+    made = labels.broadcast(site.store, [v, g], v.shape, because)
+    if len(site.shapes) == 1:
+        return made
+    norms = [labels.of(site.store, made, d) if n > 1 else () for d, n in enumerate(g.shape)]
+    return [made, Value(g.shape, list(norms))]
+
+
 def balance_parts(site: Site, value: Value, dim: int, parts: int) -> None:
     """Demand that equal consecutive parts of a dimension keep equally many indices."""
     found = site.labels(value, dim)
@@ -93,9 +109,5 @@ def normalise_group_norm(call: Call) -> Mapping[str, tuple[int, ...]]:
 
 
 def _normalised(call: Call, dims: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    affine = {
-        n: dims
-        for n in ("weight", "bias")
-        if call.arguments.get(n) is not None
-    }
+    affine = {n: dims for n in ("weight", "bias") if call.arguments.get(n) is not None}
     return {"input": dims, **affine}

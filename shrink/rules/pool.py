@@ -42,6 +42,11 @@ _over_last(
     aten.upsample_nearest1d.default,
     aten.upsample_linear1d.vec,
     aten.upsample_linear1d.default,
+    aten._upsample_nearest_exact1d.vec,
+    aten._upsample_nearest_exact1d.default,
+    aten.max_pool1d_with_indices.default,
+    aten.reflection_pad1d.default,
+    aten.replication_pad1d.default,
 )
 _over_last(
     2,
@@ -53,12 +58,15 @@ _over_last(
     aten.upsample_nearest2d.vec,
     aten.upsample_nearest2d.default,
     aten._upsample_nearest_exact2d.vec,
+    aten._upsample_nearest_exact2d.default,
     aten.upsample_bilinear2d.vec,
     aten.upsample_bilinear2d.default,
     aten.upsample_bicubic2d.vec,
     aten.upsample_bicubic2d.default,
     aten._upsample_bilinear2d_aa.vec,
     aten._upsample_bicubic2d_aa.vec,
+    aten._upsample_bilinear2d_aa.default,
+    aten._upsample_bicubic2d_aa.default,
     aten.reflection_pad2d.default,
     aten.replication_pad2d.default,
 )
@@ -69,8 +77,49 @@ _over_last(
     aten.adaptive_avg_pool3d.default,
     aten.adaptive_max_pool3d.default,
     aten.upsample_nearest3d.vec,
+    aten.upsample_nearest3d.default,
     aten.upsample_trilinear3d.vec,
+    aten.upsample_trilinear3d.default,
+    aten._upsample_nearest_exact3d.vec,
+    aten._upsample_nearest_exact3d.default,
+    aten.max_pool3d_with_indices.default,
+    aten.reflection_pad3d.default,
+    aten.replication_pad3d.default,
 )
+
+
+@couples(aten.grid_sampler.default)
+def couple_grid_sampler(site: Site) -> Value:
+    """Read channels at the positions a grid names.
+
+    Shapes: x (N, C, *S); grid (N, *T, d); result (N, C, *T).
+    Source: torch.nn.functional.grid_sample.
+    """
+    x, grid = site["input"], site["grid"]
+    text = "position read by a sampling grid"
+    site.freeze(x, [d for d in range(x.rank) if d != 1], text)
+    site.freeze(grid, range(grid.rank), text)
+    result = labels.unlabelled(site.shape)
+    result.labels[1] = site.labels(x, 1)
+    return result
+
+
+@couples(aten.max_unpool2d.default, aten.max_unpool3d.default)
+def couple_unpool(site: Site) -> Value:
+    """Put values back where their maxima were found; channels pass.
+
+    Shapes: x, indices (*, C, *S); result (*, C, *T).
+    Source: torch.nn.functional.max_unpool2d.
+    """
+    count = len(site["output_size"])
+    x, indices = site["self"], site["indices"]
+    joint = labels.broadcast(site.store, [x, indices], x.shape, site.because("unpooling"))
+    spatial = range(x.rank - count, x.rank)
+    site.freeze(joint, spatial, "position read by a pooling or resampling window")
+    labels.without_rows_on(site.store, joint, spatial)
+    result = labels.unlabelled(site.shape)
+    result.labels[: x.rank - count] = joint.labels[: x.rank - count]
+    return result
 
 
 @couples(aten.pixel_shuffle.default)
@@ -107,7 +156,7 @@ def couple_pixel_unshuffle(site: Site) -> Value:
     return labels.reshape(store, moved, site.shape, because)
 
 
-@couples(aten.channel_shuffle.default)
+@couples(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
 def couple_channel_shuffle(site: Site) -> Value:
     """Interleave equal parts of the channels; all parts keep equally many.
 

@@ -1,7 +1,7 @@
 """Reductions, scans and selections along dimensions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -13,8 +13,34 @@ from shrink.rules.site import Call, Resized, Site
 aten = torch.ops.aten
 
 _MEANS = (aten.mean.default, aten.mean.dim)
-_SUMS = (aten.sum.default, aten.sum.dim_IntList, aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim)
+_SUMS = (
+    aten.sum.default,
+    aten.sum.dim_IntList,
+    aten.nansum.default,
+    aten.count_nonzero.default,
+    aten.count_nonzero.dim_IntList,
+)
+_NORMS = (
+    aten.linalg_vector_norm.default,
+    aten.norm.Scalar,
+    aten.norm.ScalarOpt_dim,
+    aten.norm.ScalarOpt_dim_dtype,
+    aten.norm.ScalarOpt_dtype,
+)
 _KEPT = (
+    aten.aminmax.default,
+    aten.nanmean.default,
+    aten.std.default,
+    aten.var.default,
+    aten.var_mean.default,
+    aten.var_mean.dim,
+    aten.std_mean.default,
+    aten.std_mean.dim,
+    aten.all.dims,
+    aten.any.dims,
+    aten.median.default,
+    aten.nanmedian.default,
+    aten.nanmedian.dim,
     aten.amax.default,
     aten.amin.default,
     aten.max.default,
@@ -45,6 +71,21 @@ def reduced_dims(dim: object, rank: int) -> tuple[int, ...]:
     if isinstance(dim, list | tuple) and dim:
         return tuple(d % rank for d in dim)
     return tuple(range(rank))
+
+
+@couples(*_NORMS)
+def couple_norm(site: Site) -> Value | list[Value]:
+    """Drop the reduced dimensions, unless zeros count: an order below zero looks for the least.
+
+    Shapes: x any; result without the dimensions `dim`, or with size 1 there (`keepdim`).
+    Source: torch.linalg.vector_norm.
+    """
+    order = site.arguments.get("ord", site.arguments.get("p"))
+    if order is not None and order < 0:
+        x = site["self"]
+        dims = reduced_dims(site.arguments.get("dim"), x.rank)
+        site.freeze(x, dims, "norm of negative order")
+    return couple_reduction(site)
 
 
 @couples(*_MEANS, *_SUMS, *_KEPT)
@@ -85,7 +126,16 @@ def normalise_kept(call: Call) -> Mapping[str, tuple[int, ...]]:
     return {name: reduced_dims(call.arguments.get("dim"), len(shape))}
 
 
-@couples(aten.softmax.int, aten.log_softmax.int, aten._softmax.default)
+_SOFTMAXES = (
+    aten.softmax.int,
+    aten.log_softmax.int,
+    aten._softmax.default,
+    aten._log_softmax.default,
+    aten._safe_softmax.default,
+)
+
+
+@couples(*_SOFTMAXES)
 def couple_softmax(site: Site) -> Value:
     """Normalise over what is kept of one dimension.
 
@@ -98,33 +148,27 @@ def couple_softmax(site: Site) -> Value:
     return x  # type: ignore[no-any-return]  # a Value by the schema
 
 
-@normalises(aten.softmax.int, aten.log_softmax.int, aten._softmax.default)
+@normalises(*_SOFTMAXES)
 def normalise_softmax(call: Call) -> Mapping[str, tuple[int, ...]]:
     """Normalise over what is kept."""
     return {"self": (call["dim"],)}
 
 
-@couples(
-    aten.cumsum.default,
-    aten.cumprod.default,
-    aten.flip.default,
-    aten.roll.default,
-    aten.argsort.default,
-    aten.sort.default,
-    aten.diff.default,
-    aten.topk.default,
-    aten.argmax.default,
-    aten.argmin.default,
-)
 def couple_ordered(site: Site) -> Value | list[Value]:
-    """Freeze the dimensions along which order matters; the others pass.
+    """Freeze the dimensions along which position or order matters; the others pass.
 
-    Source: torch.cumsum, torch.roll, torch.sort.
+    Shapes: x any; each result with other sizes along these dimensions, or without them.
+    Source: torch.cumsum, torch.roll, torch.sort, torch.fft.
     """
     x = site.values()[0]
-    named = site.arguments.get("dim", site.arguments.get("dims"))
-    dims = reduced_dims(named, x.rank)
-    site.freeze(x, dims, "order along the dimension matters")
+    named = next((site.arguments[n] for n in ("dim", "dims") if n in site.arguments), None)
+    return pass_others(site, x, reduced_dims(named, x.rank), "order along the dimension matters")
+
+
+def pass_others(site: Site, x: Value, dims: Sequence[int], text: str) -> Value | list[Value]:
+    """Freeze some dimensions, whatever becomes of them, and pass the labels of the others."""
+    dims = [d % max(x.rank, 1) for d in dims]
+    site.freeze(x, dims, text)
     labels.without_rows_on(site.store, x, dims)
     made = []
     for shape in site.shapes:
@@ -134,3 +178,81 @@ def couple_ordered(site: Site) -> Value | list[Value]:
         else:
             made.append(labels.drop_dims(site.store, x, dims))
     return made[0] if len(made) == 1 else made
+
+
+couples(
+    aten.cumsum.default,
+    aten.cumsum_.default,
+    aten.cumprod.default,
+    aten.cumprod_.default,
+    aten.logcumsumexp.default,
+    aten.cummax.default,
+    aten.cummin.default,
+    aten.roll.default,
+    aten.argsort.default,
+    aten.argsort.stable,
+    aten.sort.default,
+    aten.sort.stable,
+    aten.diff.default,
+    aten.topk.default,
+    aten.kthvalue.default,
+    aten.mode.default,
+    aten.argmax.default,
+    aten.argmin.default,
+    aten.fft_fft.default,
+    aten.fft_ifft.default,
+    aten.fft_rfft.default,
+    aten.fft_irfft.default,
+    aten.fft_hfft.default,
+    aten.fft_ihfft.default,
+    aten.fft_fft2.default,
+    aten.fft_ifft2.default,
+    aten.fft_rfft2.default,
+    aten.fft_irfft2.default,
+    aten.fft_fftn.default,
+    aten.fft_ifftn.default,
+    aten.fft_rfftn.default,
+    aten.fft_irfftn.default,
+    aten.fft_fftshift.default,
+    aten.fft_ifftshift.default,
+)(couple_ordered)
+
+
+@couples(
+    aten.tril.default,
+    aten.tril_.default,
+    aten.triu.default,
+    aten.triu_.default,
+    aten.trace.default,
+    aten.inverse.default,
+    aten.linalg_inv.default,
+    aten.linalg_det.default,
+    aten.linalg_matrix_exp.default,
+    aten.matrix_exp.default,
+    aten.linalg_cholesky.default,
+)
+def couple_matrix(site: Site) -> Value | list[Value]:
+    """Freeze the last two dimensions, which are one matrix; batch dimensions pass.
+
+    Source: torch.tril, torch.linalg.inv.
+    """
+    x = site.values()[0]
+    return pass_others(site, x, range(x.rank - 2, x.rank), "rows and columns of one matrix")
+
+
+@couples(aten.cosine_similarity.default)
+def couple_cosine(site: Site) -> Value:
+    """Tie the operands and drop the dimension they are compared along.
+
+    Shapes: x1, x2 broadcast; result without dimension `dim`.
+    Source: torch.nn.functional.cosine_similarity.
+    """
+    x1, x2 = site.values()
+    because = site.because("meets a dimension of fixed size")
+    rank = max(x1.rank, x2.rank)
+    sizes = (
+        max(v.shape[d - rank + v.rank] if d >= rank - v.rank else 1 for v in (x1, x2))
+        for d in range(rank)
+    )
+    joint = labels.broadcast(site.store, [x1, x2], tuple(sizes), because)
+    return labels.drop_dims(site.store, joint, [site["dim"]])

@@ -30,7 +30,11 @@ def _register(table: dict[Operator, Any], operators: tuple[Operator, ...], rule:
 
 
 def couples(*operators: Operator) -> Callable[[Couple], Couple]:
-    """Register the rule that ties the dimensions of these operators' arguments and results."""
+    """Register the rule that ties the dimensions of these operators' arguments and results.
+
+    An operator is an ATen overload, or a qualified name (`"torchvision::roi_align"`) where the
+    library that defines it may not be loaded.
+    """
 
     def register(rule: Couple) -> Couple:
         _register(_COUPLES, operators, rule)
@@ -63,6 +67,14 @@ def normalises(*operators: Operator) -> Callable[[Normalised], Normalised]:
     return register
 
 
+def _registered(table: Mapping[Operator, Any], operator: Operator) -> Any:  # Any: a rule
+    """Look an operator up by itself or by its name."""
+    found = table.get(operator)
+    if found is None and hasattr(operator, "_schema"):
+        found = table.get(operator._schema.name)
+    return found
+
+
 def is_pointwise(operator: Operator) -> bool:
     """Tell whether torch declares the operator element-wise (with broadcasting)."""
     return torch.Tag.pointwise in getattr(operator, "tags", ())
@@ -70,7 +82,7 @@ def is_pointwise(operator: Operator) -> bool:
 
 def find_couple(operator: Operator, extra: Mapping[Operator, Couple]) -> Couple | None:
     """Find the coupling rule: the caller's own, a registered one, or torch's own declaration."""
-    rule = extra.get(operator) or _COUPLES.get(operator)
+    rule = extra.get(operator) or _registered(_COUPLES, operator)
     if rule is None and is_pointwise(operator):
         return _COUPLES[torch.ops.aten.add.Tensor]
     return rule
@@ -78,12 +90,12 @@ def find_couple(operator: Operator, extra: Mapping[Operator, Couple]) -> Couple 
 
 def find_resize(operator: Operator) -> Resize | None:
     """Find the rule for an operator's literals; none: it has no literal that follows a width."""
-    return _RESIZES.get(operator)
+    return _registered(_RESIZES, operator)  # type: ignore[no-any-return]  # a rule
 
 
 def find_normalised(operator: Operator) -> Normalised | None:
     """Find the dimensions an operator normalises over; none: it has no such."""
-    return _NORMALISES.get(operator)
+    return _registered(_NORMALISES, operator)  # type: ignore[no-any-return]  # a rule
 
 
 def registered() -> list[Operator]:

@@ -1,12 +1,14 @@
 """Views, joins, cuts and gathers: they move labels and mint none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from shrink.core.groups import Label
 from shrink.rules import labels
-from shrink.rules.labels import Label, Value
+from shrink.rules.labels import Value
 from shrink.rules.norm import balance_parts
 from shrink.rules.registry import couples, resizes
 from shrink.rules.site import Call, Resized, Site
@@ -25,6 +27,10 @@ _RESHAPES = (
     aten.squeeze.dims,
     aten.squeeze.default,
     aten.unsqueeze.default,
+    aten.ravel.default,
+    aten.atleast_1d.default,
+    aten.atleast_2d.default,
+    aten.atleast_3d.default,
 )
 
 
@@ -44,7 +50,8 @@ def resize_view(call: Call) -> Resized:
     """Name the sizes that are left; -1 stays."""
     name = "shape" if "shape" in call.arguments else "size"
     pairs = zip(call[name], call.after[0], strict=True)
-    return call.replace(**{name: [old if old == -1 else new for old, new in pairs]})
+    changed: dict[str, Any] = {name: [old if old == -1 else new for old, new in pairs]}
+    return call.replace(**changed)
 
 
 @resizes(aten.unflatten.int)
@@ -73,7 +80,7 @@ def couple_transpose(site: Site) -> Value:
     return labels.permute(site.store, x, order)
 
 
-@couples(aten.t.default, aten.numpy_T.default, aten.mT.default)
+@couples(aten.t.default, aten.mT.default, aten.mH.default, aten.adjoint.default)
 def couple_t(site: Site) -> Value:
     """Swap the last two dimensions. Source: torch.t."""
     x = site["self"]
@@ -82,7 +89,14 @@ def couple_t(site: Site) -> Value:
     return labels.permute(site.store, x, order)
 
 
-@couples(aten.movedim.int, aten.movedim.intlist)
+@couples(aten.numpy_T.default, aten.matrix_H.default)
+def couple_reversed(site: Site) -> Value:
+    """Reverse the order of all dimensions. Source: torch.Tensor.T."""
+    x = site["self"]
+    return labels.permute(site.store, x, list(reversed(range(x.rank))))
+
+
+@couples(aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist)
 def couple_movedim(site: Site) -> Value:
     """Move dimensions to other places. Source: torch.movedim."""
     x = site["self"]
@@ -96,7 +110,7 @@ def couple_movedim(site: Site) -> Value:
     return labels.permute(site.store, x, order)
 
 
-@couples(aten.expand.default, aten.expand_as.default)
+@couples(aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)
 def couple_expand(site: Site) -> Value:
     """Repeat dimensions of size 1: the copies are alike, so that any of them may be removed.
 
@@ -112,12 +126,15 @@ def couple_expand(site: Site) -> Value:
     out = [labels.of(site.store, moved, d) for d in range(len(shape))]
     for d, size in enumerate(shape):
         if moved.shape[d] != size:
-            like = isinstance(other, Value)
-            out[d] = site.labels(other, d) if like else (Label(site.store.mint(size)),)
+            out[d] = _copies(site, size) if other is None else labels.of(site.store, other, d)
     return Value(shape, list(out))
 
 
-@resizes(aten.expand.default)
+def _copies(site: Site, size: int) -> tuple[Label, ...]:
+    return (Label(site.store.mint(size)),) if size > 1 else ()
+
+
+@resizes(aten.expand.default, aten.broadcast_to.default)
 def resize_expand(call: Call) -> Resized:
     """Name the sizes that are left; -1 stays."""
     pairs = zip(call["size"], call.after[0], strict=True)
@@ -128,6 +145,7 @@ def resize_expand(call: Call) -> Resized:
 def couple_repeat(site: Site) -> Value:
     """Tile a tensor; a tiled dimension carries its labels once per copy.
 
+    Shapes: x (*S); result (*T, *S * repeats); of a dimension of size 1 any copy may be removed.
     Source: torch.Tensor.repeat.
     """
     store, x, shape = site.store, site["self"], site.shape
@@ -138,39 +156,66 @@ def couple_repeat(site: Site) -> Value:
         times = size // x.shape[d]
         if times == 1:
             out.append(labels.of(store, x, d))
+        elif x.shape[d] == 1:
+            out.append(_copies(site, size))
         else:
             labels.without_rows_on(store, x, [d])
             out.append(tuple(Label(np.tile(y.ids, times)) for y in labels.flat(store, x, d)))
     return Value(shape, list(out))
 
 
+@resizes(aten.repeat.default, aten.tile.default)
+def resize_repeat(call: Call) -> Resized:
+    """Name the copies that are left of dimensions of size 1."""
+    name = "repeats" if "repeats" in call.arguments else "dims"
+    (before,) = call.inputs_before.values()
+    repeats = list(call[name])
+    for back in range(1, len(repeats) + 1):
+        if repeats[-back] > 1 and (back > len(before) or before[-back] == 1):
+            repeats[-back] = call.after[0][-back]
+    changed: dict[str, Any] = {name: repeats}
+    return call.replace(**changed)
+
+
 @couples(aten.repeat_interleave.self_int)
 def couple_repeat_interleave(site: Site) -> Value:
-    """Repeat every index of one dimension. Source: torch.repeat_interleave."""
+    """Repeat every index of one dimension; of a dimension of size 1 any copy may be removed.
+
+    Source: torch.repeat_interleave.
+    """
     x, dim = site["self"], site["dim"]
     if dim is None:
         site.freeze_all("repeat_interleave without a dimension")
         return labels.unlabelled(site.shape)
+    dim %= x.rank
     indices = np.repeat(np.arange(x.shape[dim]), site["repeats"])
-    return labels.take(site.store, x, dim, indices)
+    made = labels.take(site.store, x, dim, indices)
+    if x.shape[dim] == 1:
+        made.labels[dim] = _copies(site, site["repeats"])
+    return made
 
 
-@couples(aten.cat.default, aten.concat.default)
-def couple_cat(site: Site) -> Value:
-    """Join labels along one dimension and tie all others. Source: torch.cat."""
-    values = [v for v in site["tensors"] if v.shape != (0,)]
-    because = site.because("joined with a dimension of fixed size")
-    return labels.concatenate(site.store, values, site["dim"], because)
+@resizes(aten.repeat_interleave.self_int)
+def resize_repeat_interleave(call: Call) -> Resized:
+    """Name the copies that are left of a dimension of size 1, and the size of the result."""
+    (before,) = call.inputs_before.values()
+    if call["dim"] is None:
+        return call.replace()
+    dim = call["dim"] % len(before)
+    size = call.after[0][dim]
+    repeats = size if before[dim] == 1 else call["repeats"]
+    output_size = None if call["output_size"] is None else size
+    return call.replace(repeats=repeats, output_size=output_size)
 
 
-@couples(aten.stack.default)
-def couple_stack(site: Site) -> Value:
-    """Tie all dimensions and add one, whose indices are the operands. Source: torch.stack."""
-    rank = len(site.shape)
-    dim = site["dim"] % rank
-    values = [labels.insert_dim(site.store, v, dim) for v in site["tensors"]]
-    because = site.because("joined with a dimension of fixed size")
-    return labels.concatenate(site.store, values, dim, because)
+@couples(aten.flip.default, aten.fliplr.default, aten.flipud.default)
+def couple_flip(site: Site) -> Value:
+    """Turn dimensions around; labels follow their indices. Source: torch.flip."""
+    x = site["self"]
+    turned = {aten.fliplr.default: [1], aten.flipud.default: [0]}.get(site.operator)
+    for dim in site["dims"] if turned is None else turned:
+        x = labels.take(site.store, x, dim, np.arange(x.shape[dim])[::-1])
+    return x  # type: ignore[no-any-return]  # a Value by the schema
 
 
 @couples(aten.slice.Tensor)
@@ -214,6 +259,30 @@ def _position(written: int, index: int, kept: np.ndarray) -> int:
     return int(kept[:index].sum()) if written >= 0 else -int(kept[index:].sum())
 
 
+@couples(aten.narrow.default)
+def couple_narrow(site: Site) -> Value:
+    """Cut a range out of one dimension. Source: torch.narrow."""
+    x, length = site["self"], site["length"]
+    dim = site["dim"] % x.rank
+    start = site["start"] % x.shape[dim] if x.shape[dim] else 0
+    if length == x.shape[dim]:
+        return x  # type: ignore[no-any-return]  # a Value by the schema
+    labels.flat(site.store, x, dim)
+    _keep_one(site, x, dim, slice(start, start + length))
+    return labels.take(site.store, x, dim, slice(start, start + length))
+
+
+@resizes(aten.narrow.default)
+def resize_narrow(call: Call) -> Resized:
+    """Count what is left before the start and from there on."""
+    dim = call["dim"] % len(call.after[0])
+    kept = call.kept["self"][dim]
+    if kept is None or kept.all():
+        return call.replace()
+    start = _position(call["start"], call["start"] % len(kept), kept)
+    return call.replace(start=start, length=call.after[0][dim])
+
+
 @couples(aten.select.int)
 def couple_select(site: Site) -> Value:
     """Take one index of a dimension, which then cannot be removed. Source: torch.select."""
@@ -248,11 +317,35 @@ def couple_unbind(site: Site) -> list[Value]:
     return made
 
 
-@couples(aten.chunk.default)
+_CHUNKS = (
+    aten.chunk.default,
+    aten.unsafe_chunk.default,
+    aten.tensor_split.sections,
+    aten.hsplit.int,
+    aten.vsplit.int,
+    aten.dsplit.int,
+)
+_DIM_OF = {"hsplit": 1, "vsplit": 0, "dsplit": 2}  # those that name no dimension
+
+
+def _cut_dim(operator: Any, arguments: Mapping[str, Any], rank: int) -> int:
+    """Name the dimension that an operator cuts."""
+    if "dim" in arguments:
+        return int(arguments["dim"]) % rank
+    named = _DIM_OF[operator._schema.name.removeprefix("aten::")]
+    return min(named, rank - 1)
+
+
+@couples(*_CHUNKS)
 def couple_chunk(site: Site) -> list[Value]:
     """Cut a dimension into equal parts, which keep equally many indices. Source: torch.chunk."""
+    return cut_equally(site)
+
+
+def cut_equally(site: Site) -> list[Value]:
+    """Demand equal counts of all parts; parts of different size are frozen."""
     x = site["self"]
-    dim = site["dim"] % x.rank
+    dim = _cut_dim(site.operator, site.arguments, x.rank)
     sizes = [s[dim] for s in site.shapes]
     if len(set(sizes)) == 1:
         balance_parts(site, x, dim, len(sizes))
@@ -261,24 +354,37 @@ def couple_chunk(site: Site) -> list[Value]:
     return _cut(site, x, dim, sizes)
 
 
-@couples(aten.split.Tensor)
+@couples(aten.split.Tensor, aten.unsafe_split.Tensor)
 def couple_split(site: Site) -> list[Value]:
     """Cut a dimension into parts of one size, which keep equally many. Source: torch.split."""
-    return couple_chunk(site)
+    return cut_equally(site)
 
 
-@resizes(aten.split.Tensor)
+@resizes(aten.split.Tensor, aten.unsafe_split.Tensor)
 def resize_split(call: Call) -> Resized:
     """Name the size that is left of a part."""
     (before,) = call.inputs_before.values()
     return call.replace(split_size=call.after[0][call["dim"] % len(before)])
 
 
-@couples(aten.split_with_sizes.default, aten.split.sizes, aten.tensor_split.indices)
+_SIZED_SPLITS = (
+    aten.split_with_sizes.default,
+    aten.unsafe_split_with_sizes.default,
+    aten.split.sizes,
+)
+_INDEXED_SPLITS = (
+    aten.tensor_split.indices,
+    aten.hsplit.array,
+    aten.vsplit.array,
+    aten.dsplit.array,
+)
+
+
+@couples(*_SIZED_SPLITS, *_INDEXED_SPLITS)
 def couple_split_with_sizes(site: Site) -> list[Value]:
     """Cut a dimension into parts of given sizes. Source: torch.split, torch.tensor_split."""
     x = site["self"]
-    dim = site["dim"] % x.rank
+    dim = _cut_dim(site.operator, site.arguments, x.rank)
     return _cut(site, x, dim, [s[dim] for s in site.shapes])
 
 
@@ -293,19 +399,21 @@ def _cut(site: Site, x: Value, dim: int, sizes: Sequence[int]) -> list[Value]:
     return made
 
 
-@resizes(aten.split_with_sizes.default)
+@resizes(*_SIZED_SPLITS)
 def resize_split_with_sizes(call: Call) -> Resized:
     """Name the sizes that are left."""
     (before,) = call.inputs_before.values()
     dim = call["dim"] % len(before)
-    return call.replace(split_sizes=[s[dim] for s in call.after])
+    name = "split_sizes" if "split_sizes" in call.arguments else "split_size"
+    changed: dict[str, Any] = {name: [s[dim] for s in call.after]}
+    return call.replace(**changed)
 
 
-@resizes(aten.tensor_split.indices)
+@resizes(*_INDEXED_SPLITS)
 def resize_tensor_split(call: Call) -> Resized:
     """Count what is left before each cut."""
     (before,) = call.inputs_before.values()
-    dim = call["dim"] % len(before)
+    dim = _cut_dim(call.operator, call.arguments, len(before))
     ends = np.cumsum([s[dim] for s in call.after])[:-1]
     return call.replace(indices=[int(n) for n in ends])
 
@@ -314,46 +422,59 @@ def resize_tensor_split(call: Call) -> Resized:
 def couple_pad(site: Site) -> Value:
     """Add positions; a padded dimension keeps all its indices. Source: torch.nn.functional.pad."""
     x, pad = site["self"], list(site["pad"])
-    padded = [x.rank - 1 - i // 2 for i, n in enumerate(pad) if n]
+    padded = sorted({x.rank - 1 - i // 2 for i, n in enumerate(pad) if n})
     site.freeze(x, padded, "padded dimension")
     labels.without_rows_on(site.store, x, padded)
     out = [() if d in padded else labels.of(site.store, x, d) for d in range(x.rank)]
     return Value(site.shape, list(out))
 
 
-@couples(aten.index_select.default)
-def couple_index_select(site: Site) -> Value:
-    """Gather along one dimension, which keeps all its indices. Source: torch.index_select."""
-    x = site["self"]
-    dim = site["dim"] % max(x.rank, 1)
-    site.freeze(x, [dim], "gathered by index")
-    labels.without_rows_on(site.store, x, [dim])
-    out = [() if d == dim else labels.of(site.store, x, d) for d in range(x.rank)]
-    return Value(site.shape, list(out))
+@couples(aten.diagonal.default, aten.linalg_diagonal.default, aten.rot90.default)
+def couple_plane(site: Site) -> Value:
+    """Freeze the two dimensions whose positions are matched or exchanged; the others pass.
 
-
-@couples(aten.index.Tensor)
-def couple_index(site: Site) -> Value:
-    """Gather by index tensors: gathered dimensions keep all their indices, the others pass.
-
-    Shapes: indices broadcast to (*I); they stand for the dimensions they replace when those are
-    neighbours, else they come first.
-    Source: torch.Tensor indexing, NumPy "Advanced indexing".
+    Shapes: `diagonal` puts the diagonal last; `rot90` turns the plane of two dimensions.
+    Source: torch.diagonal, torch.rot90.
     """
-    x, indices = site["self"], site["indices"]
-    for value in indices:
-        if value is not None:
-            site.fix(value, range(value.rank))
-    gathered = [d for d, value in enumerate(indices) if value is not None]
-    site.fix(x, gathered)
-    labels.without_rows_on(site.store, x, gathered)
-    passed = [d for d in range(x.rank) if d not in gathered]
-    width = len(site.shape) - len(passed)
-    neighbours = gathered == list(range(gathered[0], gathered[-1] + 1))
-    start = gathered[0] if neighbours else 0
-    result = labels.unlabelled(site.shape)
-    for position, d in enumerate(passed):
-        place = position if position < start else position + width
-        result.labels[place] = labels.of(site.store, x, d)
-    return result
+    x = site.values()[0]
+    named = site["dims"] if "dims" in site.arguments else (site["dim1"], site["dim2"])
+    plane = [d % x.rank for d in named]
+    site.freeze(x, plane, "positions of two dimensions are matched")
+    labels.without_rows_on(site.store, x, plane)
+    if len(site.shape) == x.rank:
+        out = [() if d in plane else labels.of(site.store, x, d) for d in range(x.rank)]
+        return Value(site.shape, list(out))
+    rest = labels.drop_dims(site.store, x, plane)
+    return Value(site.shape, [*rest.labels, ()])
 
+
+@couples(aten.diag_embed.default)
+def couple_diag_embed(site: Site) -> Value:
+    """Freeze the dimension that becomes a diagonal; the others pass. Source: torch.diag_embed."""
+    x, rank = site["self"], len(site.shape)
+    site.freeze(x, [-1], "positions of two dimensions are matched")
+    made = labels.drop_dims(site.store, x, [x.rank - 1])
+    for dim in sorted(site[n] % rank for n in ("dim1", "dim2")):
+        made = labels.insert_dim(site.store, made, dim)
+    return Value(site.shape, made.labels)
+
+
+@couples(aten.view.dtype)
+def couple_view_dtype(site: Site) -> Value:
+    """Read the same bytes as another type; a last dimension that grows or shrinks is frozen.
+
+    Source: torch.Tensor.view.
+    """
+    x = site["self"]
+    if x.shape == site.shape:
+        return x  # type: ignore[no-any-return]  # a Value by the schema
+    site.freeze(x, [-1], "bytes read as another type")
+    labels.without_rows_on(site.store, x, [x.rank - 1])
+    return Value(site.shape, [*(labels.of(site.store, x, d) for d in range(x.rank - 1)), ()])
+
+
+@couples(aten.as_strided.default, aten.as_strided_.default)
+def couple_as_strided(site: Site) -> Value:
+    """Freeze all: strides say nothing of dimensions. Source: torch.as_strided."""
+    site.freeze_all("read by strides")
+    return labels.unlabelled(site.shape)

@@ -51,7 +51,8 @@ def run_reference(
     watched: dict[str, Tensor] = {}
     feed = iter(inputs)
     result: Any = None
-    masks = _Masks(kept)
+    device = inputs[0].device if inputs else torch.device("cpu")
+    masks = _Masks(kept, device)
     for position, node in enumerate(nodes):
         if node.op == "placeholder":
             values[node.name] = next(feed)
@@ -72,8 +73,9 @@ def run_reference(
 class _Masks:
     """Which elements of a value carry a removed unit; worked out once per dimension."""
 
-    def __init__(self, kept: NDArray[np.bool_]) -> None:
+    def __init__(self, kept: NDArray[np.bool_], device: torch.device) -> None:
         self.kept = kept
+        self.device = device
         self.dead: dict[tuple[int, int, int], list[Tensor]] = {}
 
     def of(self, value: tuple[Dim, ...]) -> list[Tensor]:
@@ -115,6 +117,9 @@ def _run(
         source, index = node.args
         return values[source.name][index]  # type: ignore[union-attr,index]  # a node and an int
     args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: values[n.name])
+    device = masks.device  # captured without data, on no real device
+    args = tuple(device if isinstance(v, torch.device) else v for v in args)
+    kwargs = {k: device if isinstance(v, torch.device) else v for k, v in kwargs.items()}
     selected = _select(node, groups, masks)
     if selected:
         result = _run_on_kept(node, args, kwargs, selected)
