@@ -15,12 +15,16 @@ def capture(model: nn.Module, inputs: Inputs) -> Graph:
 
     Args:
         model: left untouched, its mode too.
-        inputs: example inputs; only shapes, dtypes and devices are used.
+        inputs: example inputs; only shapes and dtypes are used, unless the forward pass depends on
+            values: then it is run once on them.
 
     Raises:
-        CaptureError: the forward pass depends on tensor values, or the inputs do not fit.
+        CaptureError: the forward pass fails, on these inputs too.
     """
-    graph = record(model, inputs)
+    try:
+        graph = record(model, inputs)
+    except CaptureError:  # control flow that depends on data (the proposals of a detector)
+        return record(model, inputs, worlds=("real",))
     read = set(graph.tensors.values())
     if all(name in read for name, _ in model.named_parameters()):
         return graph

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 
 from shrink.capture.shapes import run_on_meta
@@ -38,15 +39,16 @@ class _Recorder(ProxyTorchDispatchMode):
     nothing of its tracing is used.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, world: "_World") -> None:
         super().__init__(None, "fake", pre_dispatch=True)  # type: ignore[arg-type]  # no tracer
-        self.run = run
+        self.world = world
         self.graph = fx.Graph()
         self.ops: list[fx.Node] = []
-        self.nodes: dict[int, fx.Node] = {}  # id of a tensor -> node that made its current value
-        self.alive: list[Any] = []  # recorded tensors, so that ids stay unique
+        # id of a tensor -> the tensor, lest the id be used again, and the node of its present value
+        self.nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
         self.names: dict[int, str] = {}  # id of a stored tensor -> its name
         self.tensors: dict[str, str] = {}
+        self.constants: dict[str, Tensor] = {}
         self.calls: list[ModuleCall] = []
         self.stack: list[int] = []
 
@@ -55,41 +57,41 @@ class _Recorder(ProxyTorchDispatchMode):
     ) -> Any:  # Any: the signature is torch's
         kwargs = kwargs or {}
         before = map_tensors((args, kwargs), self.node_of)
-        result = self.run(func, args, kwargs)
+        result = self.world.run(func, args, kwargs)
         if func is torch.ops.prim.device.default:
             return result
         node = self.graph.call_function(func, *before)
-        node.meta["val"] = result
+        node.meta["val"] = map_tensors(result, self.world.remember)
         node.meta["call"] = self.stack[-1] if self.stack else 0
         node.meta["source"] = _source()
         self.ops.append(node)
-        self.alive.append(result)
         if isinstance(result, Tensor):
-            self.nodes[id(result)] = node
+            self.bind(result, node)
         else:
             for position, part in enumerate(result if isinstance(result, tuple | list) else ()):
                 if isinstance(part, Tensor):
-                    self.nodes[id(part)] = self._item(node, position, part)
+                    item = self.graph.call_function(operator.getitem, (node, position))
+                    item.meta = {**node.meta, "val": node.meta["val"][position]}
+                    self.ops.append(item)
+                    self.bind(part, item)
         return result
 
-    def _item(self, node: fx.Node, position: int, value: Tensor) -> fx.Node:
-        item = self.graph.call_function(operator.getitem, (node, position))
-        item.meta = {**node.meta, "val": value}
-        self.ops.append(item)
-        return item
+    def bind(self, tensor: Tensor, node: fx.Node) -> None:
+        """Remember which node made the present value of a tensor."""
+        self.nodes[id(tensor)] = (weakref.ref(tensor), node)
 
     def node_of(self, tensor: Tensor) -> fx.Node:
-        node = self.nodes.get(id(tensor))
-        if node is None:
+        """Find the node that made the present value of a tensor."""
+        found, node = self.nodes.get(id(tensor), (None, None))
+        if found is None or node is None or found() is not tensor:
             name = self.names.get(id(tensor))
             if name is None:  # a tensor that is neither input, stored, nor made by an operator
-                name = f"constant_{len(self.alive)}"
-                self.names[id(tensor)] = name
-                self.alive.append(tensor)
+                name = f"constant_{len(self.constants)}"
+                self.constants[name] = _with_data(tensor)
             node = self.graph.create_node("get_attr", name)
-            node.meta["val"] = tensor
+            node.meta["val"] = self.world.remember(tensor)
             self.tensors[node.name] = name
-            self.nodes[id(tensor)] = node
+            self.bind(tensor, node)
         return node
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: Any) -> None:
@@ -113,6 +115,18 @@ class _Recorder(ProxyTorchDispatchMode):
         )
 
 
+def _with_data(constant: Tensor) -> Tensor:
+    """Get a constant that `forward` made from literals, as numbers.
+
+    Raises:
+        CaptureError: its numbers are not known where this pass is recorded.
+    """
+    data = constant.constant if isinstance(constant, FakeTensor) else constant
+    if data is None or data.is_meta:
+        raise CaptureError("a constant made in `forward` has no data here")
+    return data
+
+
 def _source() -> str:
     """Name the line of the model's code that runs now: the innermost frame outside torch."""
     frame: FrameType | None = sys._getframe(2)
@@ -126,12 +140,20 @@ def _source() -> str:
 
 @dataclass(frozen=True, eq=False)
 class _World:
-    """Where tensors have no data: how to get a tensor there, and how operators run there."""
+    """What tensors a forward pass is recorded on.
+
+    Args:
+        convert: gets a tensor there.
+        enter: context in which the forward pass runs.
+        run: how operators run.
+        remember: what is kept of a tensor in the graph.
+    """
 
     name: str
     convert: Callable[[Tensor], Tensor]
     enter: Callable[[], contextlib.AbstractContextManager[Any]]
     run: Run
+    remember: Callable[[Tensor], Tensor]
 
 
 def _meta_world() -> _World:
@@ -145,20 +167,37 @@ def _meta_world() -> _World:
             return nn.Parameter(empty, requires_grad=tensor.requires_grad)
         return empty
 
-    return _World("meta", convert, lambda: torch.device("meta"), run_on_meta)
+    return _World("meta", convert, lambda: torch.device("meta"), run_on_meta, _itself)
 
 
 def _fake_world() -> _World:
     """Fake tensors: slower, but they know devices and mix with tensors made on the CPU."""
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
 
-    def run(operator_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return operator_(*args, **kwargs)
-
-    return _World("fake", fakes.from_tensor, lambda: fakes, run)
+    return _World("fake", fakes.from_tensor, lambda: fakes, _run_as_is, _itself)
 
 
-_WORLDS = {"meta": _meta_world, "fake": _fake_world}
+def _real_world() -> _World:
+    """The tensors themselves: control flow may depend on data, and arithmetic is really run."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+
+    def remember(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device="meta")
+
+    return _World("real", convert, contextlib.nullcontext, _run_as_is, remember)
+
+
+def _run_as_is(operator_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return operator_(*args, **kwargs)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+_WORLDS = {"meta": _meta_world, "fake": _fake_world, "real": _real_world}
 
 
 def _copy(model: nn.Module, world: _World) -> nn.Module:
@@ -203,7 +242,8 @@ def record(
         path: dotted name of `model` inside a larger one, put before the names of its tensors.
         training: in training mode instead of evaluation mode.
         worlds: kinds of tensors without data to try, in order. `"meta"` ones are quick; `"fake"`
-            ones know devices and mix with tensors that the code makes on the CPU.
+            ones know devices and mix with tensors that the code makes on the CPU; `"real"` ones
+            have data, and run real arithmetic.
 
     Raises:
         CaptureError: the forward pass fails on tensors without data (data-dependent control flow,
@@ -228,7 +268,7 @@ def _attempt(
             where=type(model).__name__,
             fix="make the model work with copy.deepcopy",
         ) from error
-    recorder = _Recorder(world.run)
+    recorder = _Recorder(world)
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     named = (
@@ -240,7 +280,7 @@ def _attempt(
             aliases[prefix + name] = recorder.names[id(tensor)]
         else:
             recorder.names[id(tensor)] = prefix + name
-            stored[prefix + name] = tensor
+            stored[prefix + name] = world.remember(tensor)
     for owner, module in duplicate.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and id(value) not in recorder.names:
@@ -250,8 +290,8 @@ def _attempt(
 
     def add_placeholder(tensor: Tensor) -> None:
         node = recorder.graph.placeholder(f"input_{len(placeholders)}")
-        node.meta["val"] = tensor
-        recorder.nodes[id(tensor)] = node
+        node.meta["val"] = world.remember(tensor)
+        recorder.bind(tensor, node)
         placeholders.append(node.name)
 
     map_tensors(fake_inputs, add_placeholder)
@@ -273,7 +313,7 @@ def _attempt(
         where = recorder.calls[recorder.stack[-1]].path if recorder.stack else path
         line = recorder.ops[-1].meta["source"] if recorder.ops else ""
         raise CaptureError(
-            f"the forward pass fails on tensors without data, after {line or 'its start'}: "
+            f"the forward pass fails on {world.name} tensors, after {line or 'its start'}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
             where=where or type(model).__name__,
             fix="check the example inputs, and that no branch of `forward` depends on tensor values",
@@ -287,5 +327,6 @@ def _attempt(
         aliases=aliases,
         inputs=tuple(placeholders),
         calls=tuple(recorder.calls),
+        constants=recorder.constants,
         capture=world.name,
     )

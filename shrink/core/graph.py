@@ -1,6 +1,6 @@
 """What was captured: a `torch.fx` graph of ATen ops with shapes, tensor names and module calls."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,9 @@ class Graph:
         aliases: second and further names of tied tensors -> the first name.
         inputs: placeholder names in order of the flattened example inputs.
         calls: module calls in order of entry; the first is the model itself.
-        capture: on which tensors without data it was recorded (`"meta"`, `"fake"`).
+        constants: name -> tensor with data, for those that `forward` makes from literals.
+        capture: on which tensors it was recorded: `"meta"` or `"fake"` ones, without data, or
+            `"real"` ones, where control flow depends on values.
         training: the same model in training mode, where that reads parameters that evaluation
             does not (auxiliary heads); else None.
     """
@@ -59,5 +61,34 @@ class Graph:
     aliases: Mapping[str, str]
     inputs: tuple[str, ...]
     calls: tuple[ModuleCall, ...]
+    constants: Mapping[str, torch.Tensor]
     capture: str
     training: "Graph | None" = None
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """List the tensors that a node returns, given its `meta["val"]`."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [v for v in value if isinstance(v, torch.Tensor)]
+    return []
+
+
+def shapes_of(value: Any) -> tuple[tuple[int, ...], ...]:
+    """List the shapes of the tensors that a node returns, given its `meta["val"]`."""
+    return tuple(tuple(t.shape) for t in tensors_of(value))
+
+
+def map_nodes(value: Any, function: Callable[[Node], Any]) -> Any:
+    """Apply `function` to every node in nested tuples, lists and dicts; copy the containers."""
+    if isinstance(value, Node):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_nodes(v, function) for v in value))
+    if isinstance(value, tuple | list):
+        return type(value)(map_nodes(v, function) for v in value)
+    if isinstance(value, Mapping):
+        mapped = {k: map_nodes(v, function) for k, v in value.items()}
+        return mapped if type(value) is dict else type(value)(**mapped)
+    return value

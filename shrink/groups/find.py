@@ -154,7 +154,7 @@ def _collect(
         axes=tuple(axes),
         groups=divided.groups,
         balances=divided.balances,
-        frozen=_frozen(labelled, resolution),
+        frozen=_frozen(graph, labelled, resolution),
         values=values,
         group_of=divided.group_of,
     )
@@ -198,16 +198,22 @@ def _values(
     }
 
 
-def _frozen(labelled: Labelled, resolution: Resolution) -> tuple[Frozen, ...]:
+def _frozen(
+    graph: Graph, labelled: Labelled, resolution: Resolution
+) -> tuple[Frozen, ...]:
     """List the stored axes of which some index is frozen, by reason."""
     by_reason: dict[int, list[tuple[str, int, int]]] = {}
     for name, value in labelled.stored.items():
         for dim, found in enumerate(value.labels):
             for label in found or ():
-                counts = np.bincount(resolution.reason[resolution.roots[label.ids]].ravel())
+                counts = np.bincount(resolution.why(label.ids))
                 for code in np.flatnonzero(counts[1:]) + 1:
                     by_reason.setdefault(int(code), []).append((name, dim, int(counts[code])))
-    return tuple(
+    unread = [n for n, t in graph.stored.items() if n not in labelled.stored and t.dim() > 1]
+    unused = [
+        Frozen(((n, 0),), len(graph.stored[n]), "not read by the forward pass", n) for n in unread
+    ]
+    return tuple(unused) + tuple(
         Frozen(
             axes=tuple((name, dim) for name, dim, _ in places),
             size=max(count for _, _, count in places),

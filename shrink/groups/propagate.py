@@ -5,14 +5,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from shrink.core.errors import UnsupportedOpError
-from shrink.core.graph import Graph
+from shrink.core.graph import Graph, shapes_of
 from shrink.rules import families, labels
 from shrink.rules.labels import Reason, Store, Value
-from shrink.rules.registry import Couple, find_couple
-from shrink.rules.site import Site, bind
+from shrink.rules.registry import Couple, find_couple, find_normalised
+from shrink.rules.site import Call, Site, bind
 
 _RULES_ARE_LOADED = families.FAMILIES
 
@@ -90,7 +90,7 @@ def _call(
     if node.target is operator.getitem:
         source, index = node.args
         return [found.values[source.name][index]]  # type: ignore[union-attr,index]  # a node, an int
-    shapes = tuple(tuple(t.shape) for t in tensors_of(node.meta["val"]))
+    shapes = shapes_of(node.meta["val"])
     arguments = {
         name: _labelled(found, value)
         for name, value in bind(node.target, node.args, node.kwargs).items()
@@ -99,21 +99,45 @@ def _call(
     site = Site(found.store, node.target, arguments, shapes, where)
     rule = find_couple(node.target, extra)
     if rule is None:
-        if strict and site.values():
-            raise UnsupportedOpError(
-                f"no rule for {name_of(node.target)}",
-                where=where,
-                fix="register one with @shrink.couples, or leave out strict=True to freeze it",
-            )
-        site.freeze_all(f"no rule for {name_of(node.target)}")
-        made: Value | list[Value] = site.unlabelled()
-    else:
+        return _frozen(site, f"no rule for {name_of(node.target)}", strict=strict)
+    if graph.capture == "real":
+        _freeze_normalised(site)
+    try:
         made = rule(site)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Ties made so far only restrict; what the rule did not get to is frozen by name.
+        return _frozen(site, f"the rule for {name_of(node.target)} fails: {error}", strict=strict)
     values = made if isinstance(made, list) else [made]
     if [v.shape for v in values] != list(shapes):
-        msg = f"rule of {node.target} at {where} returns {[v.shape for v in values]}, not {shapes}"
-        raise AssertionError(msg)
+        found = [v.shape for v in values]
+        text = f"the rule for {name_of(node.target)} gives {found} instead of {list(shapes)}"
+        return _frozen(site, text, strict=strict)
     return values
+
+
+def _frozen(site: Site, text: str, *, strict: bool) -> list[Value]:
+    if strict and site.values():
+        raise UnsupportedOpError(
+            text,
+            where=site.where,
+            fix="register a rule with @shrink.couples, or leave out strict=True to freeze it",
+        )
+    site.freeze_all(text)
+    return [labels.unlabelled(shape) for shape in site.shapes]
+
+
+def _freeze_normalised(site: Site) -> None:
+    """Freeze what a norm is defined over, where the certificate can only put zeros there.
+
+    A model whose control flow depends on data is verified by its own code with zeroed weights.
+    """
+    rule = find_normalised(site.operator)
+    if rule is None:
+        return
+    shapes = {n: v.shape for n, v in site.arguments.items() if isinstance(v, Value)}
+    call = Call(site.operator, site.arguments, (), (), shapes, shapes, {})
+    for name, dims in rule(call).items():
+        site.freeze(site[name], dims, "normalised, in a model whose control flow depends on data")
 
 
 def _labelled(found: Labelled, value: Any) -> Any:
@@ -122,15 +146,6 @@ def _labelled(found: Labelled, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_labelled(found, v) for v in value]
     return value
-
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """List the tensors that a node returns."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [v for v in value if isinstance(v, Tensor)]
-    return []
 
 
 def place(graph: Graph, node: fx.Node) -> str:

@@ -42,6 +42,23 @@ class Resolution:
             self.expanded[key] = tuple(arrays.values())
         return self.expanded[key]
 
+    def why(self, ids: Units) -> NDArray[np.int32]:
+        """Give the reason each label never dies for; 0 if it may die."""
+        never = np.iinfo(np.int32).max  # of label 0, which needs no reason
+        codes = self._why(ids.ravel(), never)
+        return np.where(codes == never, 0, codes)
+
+    def _why(self, ids: Units, never: int) -> NDArray[np.int32]:
+        roots = self.roots[ids]
+        codes = np.where(roots == 0, never, self.reason[roots])
+        open_ = np.flatnonzero((codes == 0) & (self.row[roots] >= 0))
+        if open_.size:  # it never dies if none of the labels does whose survival it needs
+            table = self.table[self.row[roots[open_]]]
+            parts = [self._why(table[:, c], never) for c in range(table.shape[1])]
+            frozen = np.logical_and.reduce([p > 0 for p in parts])
+            codes[open_] = np.where(frozen, np.minimum.reduce(parts), 0)
+        return codes
+
     def _expand(self, roots: Units, depth: int) -> list[Units]:
         rows = self.row[roots]
         defined = rows >= 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from shrink.core.errors import RewriteError
-from shrink.core.graph import Graph, ModuleCall
+from shrink.core.graph import Graph, ModuleCall, map_nodes
 from shrink.core.inputs import tensors_in
 from shrink.rewrite.predict import Prediction, literals
 
@@ -151,20 +151,10 @@ def graft(
 
     template = map_nodes(call.output, slot)
     code = writer.finish(outputs)
-    return Graft(module, code, signature, len(inputs), template)
-
-
-def map_nodes(value: Any, function: Callable[[fx.Node], Any]) -> Any:
-    if isinstance(value, fx.Node):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_nodes(v, function) for v in value))
-    if isinstance(value, tuple | list):
-        return type(value)(map_nodes(v, function) for v in value)
-    if isinstance(value, Mapping):
-        mapped = {k: map_nodes(v, function) for k, v in value.items()}
-        return mapped if type(value) is dict else type(value)(**mapped)
-    return value
+    made = Graft(module, code, signature, len(inputs), template)
+    for name, constant in writer.constants.items():
+        made.register_buffer(name, constant.clone(), persistent=False)
+    return made
 
 
 class _Writer:
@@ -187,6 +177,7 @@ class _Writer:
         self.values: dict[str, fx.Node] = {}
         self.inputs: list[tuple[fx.Node, fx.Node]] = []
         self.training: fx.Node | None = None
+        self.constants: dict[str, Tensor] = {}
 
     def add_input(self, node: fx.Node) -> None:
         placeholder = self.new.placeholder(f"x{len(self.inputs)}")
@@ -204,7 +195,11 @@ class _Writer:
         if node.name not in self.values:
             if node.op != "get_attr":
                 raise RewriteError("uses a tensor that is not an argument", where=self.call.path)
-            name = self.relative(self.graph.tensors[node.name])
+            name = self.graph.tensors[node.name]
+            if name in self.graph.constants:
+                self.constants[name] = self.graph.constants[name]
+            else:
+                name = self.relative(name)
             self.values[node.name] = self.new.create_node("get_attr", name)
         return self.values[node.name]
 

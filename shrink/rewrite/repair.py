@@ -13,9 +13,8 @@ import torch
 from torch import fx, nn
 
 from shrink.core.errors import CaptureError
-from shrink.core.graph import Graph, ModuleCall
+from shrink.core.graph import Graph, ModuleCall, map_nodes, shapes_of
 from shrink.core.inputs import Inputs
-from shrink.rewrite.graft import map_nodes
 from shrink.rewrite.predict import Prediction, literals
 from shrink.rewrite.sizes import find_resizer
 from shrink.rules.site import bind
@@ -61,7 +60,7 @@ def find_suspects(model: nn.Module, graph: Graph, prediction: Prediction) -> lis
         changed = node.name in prediction.calls
         if not changed:
             touched = any(n.name in prediction.resized for n in node.all_input_nodes)
-            if not touched or not _has_number(node):
+            if graph.capture == "real" or not touched or not _has_number(node):
                 continue
         path = graph.calls[call].path
         if path not in known:
@@ -95,13 +94,17 @@ def agrees(
     call = graph.calls[index]
     try:
         inputs = fake_arguments(call, prediction.shapes)
-        found = record(module, inputs, path=call.path, worlds=(graph.capture,))
+        found = record(module, inputs, path=call.path, worlds=_worlds(graph))
     except CaptureError:
         return False
     expected = graph.ops[call.start : call.stop]
     return len(found.ops) == len(expected) and all(
         _same(a, b, prediction) for a, b in zip(found.ops, expected, strict=True)
     )
+
+
+def _worlds(graph: Graph) -> tuple[str, ...]:
+    return ("meta", "fake") if graph.capture == "real" else (graph.capture,)
 
 
 def fake_arguments(
@@ -122,18 +125,13 @@ def _same(found: fx.Node, expected: fx.Node, prediction: Prediction) -> bool:
     rewritten = prediction.calls.get(expected.name)
     if rewritten is not None and rewritten.factor != 1.0:
         return False
-    if _shapes(found.meta["val"]) != prediction.shapes[expected.name]:
+    if shapes_of(found.meta["val"]) != prediction.shapes[expected.name]:
         return False
     if found.target is operator.getitem:
         return found.args[1] == expected.args[1]
     return _plain(bind(found.target, found.args, found.kwargs)) == _plain(
         bind(found.target, *literals(expected, prediction))
     )
-
-
-def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:
-    tensors = [value] if isinstance(value, torch.Tensor) else list(value or ())
-    return tuple(tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor))
 
 
 def _plain(value: Any) -> Any:
@@ -244,7 +242,7 @@ def _candidates(
     changes: dict[int, int] = {}
     call = graph.calls[index]
     for node in graph.ops[call.start : call.stop]:
-        for before, after in zip(_shapes(node.meta["val"]), prediction.shapes[node.name], strict=True):
+        for before, after in zip(shapes_of(node.meta["val"]), prediction.shapes[node.name], strict=True):
             changes.update((a, b) for a, b in zip(before, after, strict=True) if a != b)
     for node in _own(graph, index):
         if node.name in prediction.calls:

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from shrink.core.errors import CaptureError, RewriteError
-from shrink.core.graph import Graph
+from shrink.core.graph import Graph, shapes_of
 from shrink.core.groups import ChannelGroups
 from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
@@ -73,6 +73,8 @@ def rewrite(
             if changed:
                 repairs[path] = changed
             continue
+        if graph.capture == "real":
+            continue  # its sizes may depend on data; the certificate tells whether it fits
         smaller, replaced = _graft(smaller, model, graph, index, prediction, batched, record)
         grafts.append(replaced)
     if graph.training is not None:
@@ -184,7 +186,7 @@ def _variants(
     own = _own_nodes(graph, index)
     trained: list[fx.Node] = []
     call = graph.calls[index]
-    shapes = {n.name: _shapes_of(n) for n in graph.fx.nodes if "val" in n.meta}
+    shapes = {n.name: shapes_of(n.meta["val"]) for n in graph.fx.nodes if "val" in n.meta}
     try:
         local = record(
             model.get_submodule(call.path),
@@ -209,9 +211,3 @@ def _variants(
 def _own_nodes(graph: Graph, index: int) -> list[fx.Node]:
     call = graph.calls[index]
     return [n for n in graph.ops[call.start : call.stop] if n.meta["call"] == index]
-
-
-def _shapes_of(node: fx.Node) -> tuple[tuple[int, ...], ...]:
-    value = node.meta["val"]
-    tensors = [value] if isinstance(value, torch.Tensor) else list(value or ())
-    return tuple(tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor))

@@ -66,8 +66,8 @@ def _prelu(module: nn.PReLU, _: dict[str, Any]) -> None:
 @_resizes(nn.RNNBase)
 def _recurrent(module: nn.RNNBase, _: dict[str, Any]) -> None:
     gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
-    rows, module.input_size = module.get_parameter("weight_ih_l0").shape
-    module.hidden_size = rows // gates
+    weight: Any = module.weight_ih_l0  # Any: a parameter, or parametrized
+    module.hidden_size, module.input_size = weight.shape[0] // gates, weight.shape[1]
 
 
 @_resizes(nn.RNNCellBase)

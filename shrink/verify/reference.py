@@ -19,7 +19,7 @@ from shrink.core.groups import ChannelGroups, Dim
 from shrink.rules.registry import find_normalised
 from shrink.rules.site import Call, bind, unbind
 
-Read = Callable[[str, fx.Node], Tensor]
+Read = Callable[[str], Tensor]
 
 
 def run_reference(
@@ -57,7 +57,7 @@ def run_reference(
         if node.op == "placeholder":
             values[node.name] = next(feed)
         elif node.op == "get_attr":
-            values[node.name] = read(graph.tensors[node.name], node)
+            values[node.name] = read(graph.tensors[node.name])
         elif node.op == "call_function":
             values[node.name] = _run(node, groups, masks, values)
         else:
