@@ -93,7 +93,8 @@ def agrees(
     """Tell whether a module, run at the predicted shapes, calls exactly the predicted operators."""
     call = graph.calls[index]
     try:
-        inputs = fake_arguments(call, prediction.shapes)
+        device = "cpu" if graph.capture == "real" else "meta"
+        inputs = make_arguments(call, prediction.shapes, device=device)
         found = record(module, inputs, path=call.path, worlds=_worlds(graph))
     except CaptureError:
         return False
@@ -104,16 +105,16 @@ def agrees(
 
 
 def _worlds(graph: Graph) -> tuple[str, ...]:
-    return ("meta", "fake") if graph.capture == "real" else (graph.capture,)
+    return ("meta", "fake", "real") if graph.capture == "real" else (graph.capture,)
 
 
-def fake_arguments(
-    call: ModuleCall, shapes: Mapping[str, tuple[tuple[int, ...], ...]]
+def make_arguments(
+    call: ModuleCall, shapes: Mapping[str, tuple[tuple[int, ...], ...]], *, device: str = "meta"
 ) -> Inputs:
-    """Make the arguments of a call as tensors without data, of given shapes."""
+    """Make the arguments of a call as tensors of given shapes, on "meta" without data."""
 
     def make(node: fx.Node) -> torch.Tensor:
-        return torch.empty(shapes[node.name][0], dtype=node.meta["val"].dtype, device="meta")
+        return torch.zeros(shapes[node.name][0], dtype=node.meta["val"].dtype, device=device)
 
     args, kwargs = map_nodes((tuple(call.args), dict(call.kwargs)), make)
     return Inputs(args, kwargs)

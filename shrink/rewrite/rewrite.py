@@ -14,7 +14,7 @@ from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
 from shrink.rewrite.graft import Variants, graft
 from shrink.rewrite.predict import Kept, Prediction, literals, predict
-from shrink.rewrite.repair import Record, Repairs, fake_arguments, find_suspects, repair
+from shrink.rewrite.repair import Record, Repairs, make_arguments, find_suspects, repair
 from shrink.rewrite.sizes import find_resizer
 from shrink.rewrite.slice import slice_copy
 
@@ -190,7 +190,7 @@ def _variants(
     try:
         local = record(
             model.get_submodule(call.path),
-            fake_arguments(call, shapes),
+            make_arguments(call, shapes),
             path=call.path,
             training=True,
             worlds=(graph.capture,),
