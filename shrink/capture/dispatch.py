@@ -1,7 +1,7 @@
-"""Record one forward pass over tensors without data, one node per ATen operator that the model calls.
+"""Record one forward pass over tensors without data, one node per ATen operator of the model.
 
-The operators are those of `torch.export` (training IR) and `make_fx(pre_dispatch=True)`: convolution,
-norms, linear and attention stay whole, in-place operators stay as written. Recording them directly
+The operators are those of `torch.export` (training IR) and `make_fx(pre_dispatch=True)`:
+convolution, norms, linear and attention stay whole, in-place operators stay as written. Recording
 costs a tenth of an export and keeps what an export drops: the arguments of every module call.
 """
 
@@ -32,11 +32,11 @@ Run = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 _TORCH = f"{Path(torch.__file__).parent}/"
 
 
-class _Recorder(ProxyTorchDispatchMode):
+class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Sees every operator above autograd and composite decompositions.
 
-    It derives from the mode of `make_fx` because torch admits no other class at the PreDispatch key;
-    nothing of its tracing is used.
+    It derives from the mode of `make_fx` because torch admits no other class at the PreDispatch
+    key; nothing of its tracing is used.
     """
 
     def __init__(self, world: "_World") -> None:
@@ -252,16 +252,17 @@ def record(
     *first, last = worlds
     for name in first:
         with contextlib.suppress(CaptureError):
-            return _attempt(model, inputs, path, training, _WORLDS[name]())
-    return _attempt(model, inputs, path, training, _WORLDS[last]())
+            return _attempt(model, inputs, path, _WORLDS[name](), training=training)
+    return _attempt(model, inputs, path, _WORLDS[last](), training=training)
 
 
 def _attempt(
-    model: nn.Module, inputs: Inputs, path: str, training: bool, world: _World  # noqa: FBT001
+    model: nn.Module, inputs: Inputs, path: str, world: _World, *, training: bool
 ) -> Graph:
     prefix = f"{path}." if path else ""
     try:
-        duplicate = _copy(model, world).train(training)
+        duplicate = _copy(model, world)
+        duplicate.train(training)  # some models' own `train` returns nothing
     except Exception as error:  # user classes may raise anything in __deepcopy__
         raise CaptureError(
             f"cannot be copied: {error}",
@@ -301,7 +302,7 @@ def _attempt(
         def enter(_: nn.Module, args: Any, kwargs: Any, full: str = full) -> None:
             recorder.enter(full, args, kwargs)
 
-        def leave(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def leave(_: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
             recorder.leave(output)
 
         module.register_forward_pre_hook(enter, with_kwargs=True)
@@ -309,14 +310,14 @@ def _attempt(
     try:
         with _tracing(), world.enter(), recorder, enable_python_dispatcher():
             output = duplicate(*fake_inputs.args, **fake_inputs.kwargs)
-    except Exception as error:  # noqa: BLE001  # whatever the user's forward raises
+    except Exception as error:  # whatever the user's forward raises
         where = recorder.calls[recorder.stack[-1]].path if recorder.stack else path
         line = recorder.ops[-1].meta["source"] if recorder.ops else ""
         raise CaptureError(
             f"the forward pass fails on {world.name} tensors, after {line or 'its start'}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
             where=where or type(model).__name__,
-            fix="check the example inputs, and that no branch of `forward` depends on tensor values",
+            fix="check the example inputs, and that no branch depends on tensor values",
         ) from error
     recorder.graph.output(map_tensors(output, recorder.node_of))
     return Graph(

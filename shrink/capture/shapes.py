@@ -1,7 +1,7 @@
-"""Results of operators on meta tensors; for the commonest without asking torch, which is slow at it.
+"""Results of operators on meta tensors; for the commonest without asking torch, which is slow.
 
-torch works out many shapes in Python decompositions (100 us and more a call). What is here gives the
-same shape, dtype and memory layout; where in doubt it gives none, and torch is asked.
+torch works out many shapes in Python decompositions (100 us and more a call). What is here gives
+the same shape, dtype and memory layout; where in doubt it gives none, and torch is asked.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,9 @@ def _contiguous_like(x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _binary(x: Tensor, y: Any, **_: Any) -> Tensor | None:
-    alike = isinstance(y, Tensor) and (y.shape, y.dtype, y.stride()) == (x.shape, x.dtype, x.stride())
+    if not isinstance(y, Tensor):
+        return None
+    alike = (y.shape, y.dtype, y.stride()) == (x.shape, x.dtype, x.stride())
     return torch.empty_like(x) if alike else None
 
 

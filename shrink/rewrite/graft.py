@@ -123,6 +123,8 @@ def graft(
     index: int,
     prediction: Prediction,
     variants: Variants,
+    *,
+    inline: frozenset[int] = frozenset(),
 ) -> Graft:
     """Generate the replacement of one module from one of its calls.
 
@@ -130,6 +132,7 @@ def graft(
         module: the sliced copy's module.
         original: the original's module, for its signature.
         index: which of `graph.calls`.
+        inline: calls inside it that must be written out instead of calling their modules.
 
     Raises:
         RewriteError: its operators use values from outside of it.
@@ -142,7 +145,7 @@ def graft(
     map_nodes([*bound.arguments.values()], inputs.append)
     for node in inputs:
         writer.add_input(node)
-    writer.write()
+    writer.write(index, inline)
     outputs: list[fx.Node] = []
 
     def slot(node: fx.Node) -> Slot:
@@ -203,16 +206,21 @@ class _Writer:
             self.values[node.name] = self.new.create_node("get_attr", name)
         return self.values[node.name]
 
-    def write(self) -> None:
-        position = self.call.start
-        pending = [c for c in self.graph.calls if c.parent == self.index]
-        for child in pending:
+    def write(self, index: int, inline: frozenset[int]) -> None:
+        call = self.graph.calls[index]
+        position = call.start
+        for number, child in enumerate(self.graph.calls):
+            if child.parent != index:
+                continue
             while position < child.start:
                 self.write_operator(position)
                 position += 1
-            self.write_child(child)
+            if number in inline:
+                self.write(number, inline)
+            else:
+                self.write_child(child)
             position = child.stop
-        while position < self.call.stop:
+        while position < call.stop:
             self.write_operator(position)
             position += 1
 
@@ -244,12 +252,10 @@ class _Writer:
         args, kwargs = literals(node, self.prediction)
         args = tuple(self.literal(node, i, v) for i, v in enumerate(args))
         kwargs = {k: self.literal(node, k, v) for k, v in kwargs.items()}
-        result = self.new.call_function(node.target, args, kwargs)
+        result = self.new.call_function(node.target, args, kwargs)  # type: ignore[arg-type]  # an op
         rewritten = self.prediction.calls.get(node.name)
         if rewritten is not None and rewritten.factor != 1.0:
-            result = self.new.call_function(
-                torch.ops.aten.mul.Scalar, (result, rewritten.factor)
-            )
+            result = self.new.call_function(torch.ops.aten.mul.Scalar, (result, rewritten.factor))
         self.values[node.name] = result
 
     def literal(self, node: fx.Node, key: int | str, value: Any) -> Any:
@@ -304,9 +310,7 @@ class _Writer:
     def _by_mode(self, evaluating: Any, training: Any) -> fx.Node:
         if self.training is None:
             self.training = self.new.create_node("get_attr", "training")
-        return self.new.call_function(
-            operator.getitem, ((evaluating, training), self.training)
-        )
+        return self.new.call_function(operator.getitem, ((evaluating, training), self.training))
 
     def finish(self, outputs: list[fx.Node]) -> str:
         self.new.output(tuple(self.value(n) for n in outputs))

@@ -53,21 +53,38 @@ def find_suspects(model: nn.Module, graph: Graph, prediction: Prediction) -> lis
     """
     owners: dict[int, None] = {}
     known: dict[str, bool] = {}
+    touched = _touched_calls(graph, prediction)
     for node in graph.ops:
         call = node.meta["call"]
         if call in owners:
             continue
         changed = node.name in prediction.calls
-        if not changed:
-            touched = any(n.name in prediction.resized for n in node.all_input_nodes)
-            if graph.capture == "real" or not touched or not _has_number(node):
-                continue
+        if not changed and (
+            graph.capture == "real" or call not in touched or not _has_number(node)
+        ):
+            continue
         path = graph.calls[call].path
         if path not in known:
             known[path] = find_resizer(model.get_submodule(path)) is not None
         if not known[path] and (changed or not _is_of_torch_nn(model.get_submodule(path))):
             owners[call] = None
     return list(owners)
+
+
+def _touched_calls(graph: Graph, prediction: Prediction) -> set[int]:
+    """List the calls that see a width change, in their arguments or their own operators."""
+    found = set()
+    for index, call in enumerate(graph.calls):
+        given: list[fx.Node] = []
+        map_nodes((call.args, dict(call.kwargs)), given.append)
+        if any(n.name in prediction.resized for n in given):
+            found.add(index)
+    for node in graph.ops:
+        if node.name in prediction.resized or any(
+            n.name in prediction.resized for n in node.all_input_nodes
+        ):
+            found.add(node.meta["call"])
+    return found
 
 
 def _is_of_torch_nn(module: nn.Module) -> bool:

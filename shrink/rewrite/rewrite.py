@@ -17,6 +17,7 @@ from shrink.rewrite.predict import Kept, Prediction, literals, predict
 from shrink.rewrite.repair import Record, Repairs, make_arguments, find_suspects, repair
 from shrink.rewrite.sizes import find_resizer
 from shrink.rewrite.slice import slice_copy
+from shrink.rules.site import bind
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +105,8 @@ def _resize_known(smaller: nn.Module, graph: Graph, prediction: Prediction) -> N
     given: dict[str, dict[str, Any]] = {}
     for node in graph.ops:
         if node.name in prediction.calls:
-            args, kwargs = literals(node, prediction)
-            names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]  # op
             path = graph.calls[node.meta["call"]].path
-            given[path] = {**dict(zip(names, args, strict=False)), **kwargs}
+            given[path] = bind(node.target, *literals(node, prediction))
     for path, module in smaller.named_modules():
         resizer = find_resizer(module)
         if resizer is not None:
@@ -148,14 +147,17 @@ def _graft(
 ) -> tuple[nn.Module, Mapping[str, str]]:
     """Replace a module, or the smallest one around it for which that is possible."""
     reason = ""
+    inline: frozenset[int] = frozenset()
     while index >= 0:
         path = graph.calls[index].path
         module = smaller.get_submodule(path)
         variants = _variants(model, graph, index, batched(), record)
         try:
-            new = graft(module, model.get_submodule(path), graph, index, prediction, variants)
+            original = model.get_submodule(path)
+            new = graft(module, original, graph, index, prediction, variants, inline=inline)
         except RewriteError as error:
             reason = str(error)
+            inline |= {index}
             index = graph.calls[index].parent
             continue
         why = "its forward computes sizes that no stored attribute decides"
