@@ -92,3 +92,23 @@ def map_nodes(value: Any, function: Callable[[Node], Any]) -> Any:
         mapped = {k: map_nodes(v, function) for k, v in value.items()}
         return mapped if type(value) is dict else type(value)(**mapped)
     return value
+
+
+_SELECTING = frozenset({"aten::topk", "aten::sort", "aten::argsort", "torchvision::nms"})
+
+
+def selects_by_value(node: Node) -> bool:
+    """Tell whether an operator's result depends on values as a whole: what it picks, its shape."""
+    tags = getattr(node.target, "tags", ())
+    name = getattr(getattr(node.target, "_schema", None), "name", "")
+    if name == "aten::index":  # by positions; only masks select
+        return any(t.dtype in (torch.bool, torch.uint8) for t in _inputs(node))
+    return (
+        torch.Tag.dynamic_output_shape in tags
+        or torch.Tag.data_dependent_output in tags
+        or name in _SELECTING
+    )
+
+
+def _inputs(node: Node) -> list[torch.Tensor]:
+    return [t for source in node.all_input_nodes for t in tensors_of(source.meta["val"])][1:]

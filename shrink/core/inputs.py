@@ -19,7 +19,7 @@ class Inputs:
 
 
 def as_inputs(example_inputs: Any) -> Inputs:  # Any: whatever the model's forward takes
-    """Read example inputs: a tensor, a tuple or list of arguments, or a dict of keyword arguments."""
+    """Read example inputs: a tensor, a tuple or list of arguments, or keyword arguments."""
     if isinstance(example_inputs, Inputs):
         return example_inputs
     if isinstance(example_inputs, Tensor):

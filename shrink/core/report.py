@@ -1,4 +1,4 @@
-"""What was measured and proven, as plain data (DESIGN section 8; `docs/REPORT.md` has the schema)."""
+"""What was measured and proven, as plain data; `docs/REPORT.md` has the schema."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,7 +91,7 @@ class Report:
     """Everything one run has to say.
 
     Args:
-        model: `name`, `weights`, `form` (module, grafts, program), `capture` (which capture was used).
+        model: `name`, `weights`, `form` (module, grafts, program), `capture` (which one was used).
         request: budget and options as asked for, and `reached` ratios.
         verification: None when it was switched off.
         speedup: None when latency was not measured.

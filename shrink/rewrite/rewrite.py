@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from shrink.core.errors import CaptureError, RewriteError
-from shrink.core.graph import Graph, shapes_of
+from shrink.core.graph import Graph, selects_by_value, shapes_of
 from shrink.core.groups import ChannelGroups
 from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
@@ -74,7 +74,8 @@ def rewrite(
             if changed:
                 repairs[path] = changed
             continue
-        if graph.capture == "real":
+        call = graph.calls[index]
+        if any(selects_by_value(n) for n in graph.ops[call.start : call.stop]):
             continue  # its sizes may depend on data; the certificate tells whether it fits
         smaller, replaced = _graft(smaller, model, graph, index, prediction, batched, record)
         grafts.append(replaced)
@@ -128,7 +129,8 @@ class _Batched:
         if not self._tried:
             self._tried = True
             try:
-                found = self.record(self.model, enlarge_batch(self.inputs))
+                worlds = (self.graph.capture,)
+                found = self.record(self.model, enlarge_batch(self.inputs), worlds=worlds)
             except CaptureError:
                 return None
             if [n.target for n in found.ops] == [n.target for n in self.graph.ops]:
@@ -192,7 +194,7 @@ def _variants(
     try:
         local = record(
             model.get_submodule(call.path),
-            make_arguments(call, shapes),
+            make_arguments(call, shapes, device="cpu" if graph.capture == "real" else "meta"),
             path=call.path,
             training=True,
             worlds=(graph.capture,),

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from shrink.core.graph import Graph, ModuleCall, map_nodes
+from shrink.core.graph import Graph, ModuleCall, map_nodes, selects_by_value
 from shrink.core.groups import ChannelGroups, Dim
 from shrink.core.inputs import Inputs, describe, make_inputs, map_tensors, tensors_in
 from shrink.core.plan import Plan
@@ -24,7 +24,7 @@ from shrink.verify.reference import run_reference
 TOLERANCE = 1e-9
 
 
-def certify(
+def certify(  # noqa: PLR0913  the whole pipeline, to be proven
     model: nn.Module,
     smaller: nn.Module,
     inputs: Inputs,
@@ -271,19 +271,6 @@ def _compare_blocks(
     return worst
 
 
-_SELECTING = frozenset({"aten::topk", "aten::sort", "aten::argsort", "torchvision::nms"})
-
-
-def _selects(node: fx.Node) -> bool:
-    tags = getattr(node.target, "tags", ())
-    name = getattr(getattr(node.target, "_schema", None), "name", "")
-    return (
-        torch.Tag.dynamic_output_shape in tags
-        or torch.Tag.data_dependent_output in tags
-        or name in _SELECTING
-    )
-
-
 def _blocks(graph: Graph) -> list[int]:
     """List the largest module calls inside which nothing is selected by value."""
     chosen: set[int] = set()
@@ -293,7 +280,7 @@ def _blocks(graph: Graph) -> list[int]:
         inside = graph.ops[call.start : call.stop]
         returned: list[fx.Node] = []
         map_nodes(call.output, returned.append)
-        if inside and returned and not any(_selects(n) for n in inside):
+        if inside and returned and not any(selects_by_value(n) for n in inside):
             chosen.add(index)
     covered = [i for i in chosen if not _ancestors(graph, i) & chosen]
     return sorted(covered)
@@ -338,9 +325,7 @@ def _observe(
             handle.remove()
 
 
-def _cut_all(
-    values: Any, nodes: Any, groups: ChannelGroups, kept: NDArray[np.bool_]
-) -> Any:
+def _cut_all(values: Any, nodes: Any, groups: ChannelGroups, kept: NDArray[np.bool_]) -> Any:
     """Cut nested tensors down to the indices that survive, given the nodes they stand for."""
     found: list[fx.Node] = []
     map_nodes(nodes, found.append)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _LOW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
-class _Double(TorchDispatchMode):
+class _Double(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Replaces lower precisions in the arguments of every operator (`.float()`, `.to(dtype)`)."""
 
     def __torch_dispatch__(
@@ -30,7 +30,7 @@ def in_float64() -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Double(), torch.no_grad():
+        with _Double(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's own
             yield
     finally:
         torch.set_default_dtype(default)

@@ -110,9 +110,7 @@ def _placed(mask: NDArray[np.bool_], dims: tuple[int, ...], rank: int) -> Tensor
     return torch.from_numpy(np.ascontiguousarray(mask.transpose(order)).reshape(shape))
 
 
-def _run(
-    node: fx.Node, groups: ChannelGroups, masks: _Masks, values: Mapping[str, Any]
-) -> Any:
+def _run(node: fx.Node, groups: ChannelGroups, masks: _Masks, values: Mapping[str, Any]) -> Any:
     if node.target is operator.getitem:
         source, index = node.args
         return values[source.name][index]  # type: ignore[union-attr,index]  # a node and an int
@@ -136,9 +134,7 @@ def _run(
     return cleared[0] if isinstance(result, Tensor) else cleared
 
 
-def _select(
-    node: fx.Node, groups: ChannelGroups, masks: _Masks
-) -> dict[str, dict[int, Tensor]]:
+def _select(node: fx.Node, groups: ChannelGroups, masks: _Masks) -> dict[str, dict[int, Tensor]]:
     """Find the arguments of which only kept indices may enter: name -> dimension -> indices."""
     rule = find_normalised(node.target)
     if rule is None:
