@@ -174,8 +174,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     budget = _budget(flops, params)
     score = find_criterion(criterion, seed=seed)
     options = Options(align=align, ranking=ranking)
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}", where="dtype", fix=f"one of {', '.join(DTYPES)}")
+    arithmetic = _find_dtype(dtype)
     inputs = as_inputs(example_inputs)
     check_weights(model)
     name = name or type(model).__name__
@@ -206,23 +205,28 @@ def compress(  # noqa: PLR0913  the contract of the public API
     certificate = None
     if verify:
         with start("verify"):
-            certificate = _certify(
-                model, made, inputs, graph, groups, choice.kept, plan, seed=seed
-            )
+            certificate = _certify(model, made, inputs, graph, groups, choice.kept, plan, seed=seed)
     facts = _Facts(model, made, graph, groups, inputs, name, weights)
-    after_graph_macs = int(round(float(costs.of("flops")(choice.counts))))
+    after_graph_macs = round(float(costs.of("flops")(choice.counts)))
     reached = {
         "flops": after_graph_macs / max(int(costs.full("flops")), 1),
         "params": float(costs.of("params")(choice.counts)) / max(costs.full("params"), 1.0),
     }
-    before = Cost(macs=int(round(costs.full("flops"))), params=count_params(model))
+    before = Cost(macs=round(costs.full("flops")), params=count_params(model))
     after = Cost(macs=after_graph_macs, params=count_params(made.model))
     gain: Speedup | None = None
     notes = [*warnings, *choice.notes]
     if measure:
         with start("measure"):
             before, after, gain, found = _measure_both(
-                model, made.model, inputs, graph, target, DTYPES[dtype], channels_last, seed
+                model,
+                made.model,
+                inputs,
+                graph,
+                target,
+                arithmetic,
+                channels_last=channels_last,
+                seed=seed,
             )
             notes += found
     report = Report(
@@ -233,7 +237,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
         verification=certificate,
         speedup=gain,
         environment={
-            **describe_environment(target, dtype=DTYPES[dtype], batch=_batch(inputs)),
+            **describe_environment(target, dtype=arithmetic, batch=_batch(inputs)),
             "channels_last": channels_last,
             "seed": seed,
         },
@@ -246,7 +250,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     return Result(made.model, plan, report, inputs)
 
 
-def apply(
+def apply(  # noqa: PLR0913  the contract of the public API
     plan: Plan,
     model: nn.Module,
     example_inputs: Any = None,  # Any: as for `compress`
@@ -254,6 +258,9 @@ def apply(
     rules: Mapping[Any, Couple] | None = None,
     verify: bool = True,
     progress: Progress | None = None,
+    name: str = "",
+    weights: str = "",
+    warnings: Sequence[str] = (),
 ) -> Result:
     """Replay a plan: the same weights of the same model, bit for bit.
 
@@ -261,6 +268,10 @@ def apply(
         plan: made by `compress` for a model of this architecture.
         model: left untouched.
         example_inputs: by default made from the plan's description.
+        rules: coupling rules by operator, for this call only.
+        verify: whether to certify the result here.
+        progress: called with the name of each stage; returns a context manager.
+        name, weights, warnings: what the report says of the model.
 
     Raises:
         InputError: the plan does not fit the model.
@@ -289,17 +300,24 @@ def apply(
             certificate = _certify(model, made, inputs, graph, groups, kept, plan, seed=seed)
     costs = _Costs(graph, groups, model)
     smaller_graph = capture(made.model, inputs)
-    facts = _Facts(model, made, graph, groups, inputs, plan.model, "")
+    facts = _Facts(model, made, graph, groups, inputs, name or plan.model, weights)
+    before = Cost(macs=round(costs.full("flops")), params=count_params(model))
+    after = Cost(macs=_graph_macs(smaller_graph), params=count_params(made.model))
+    reached = {
+        "flops": after.macs / max(before.macs, 1),
+        "params": after.params / max(before.params, 1),
+    }
     report = Report(
         model=facts.model(),
-        request=dict(plan.request),
-        before=Cost(macs=int(round(costs.full("flops"))), params=count_params(model)),
-        after=Cost(macs=_graph_macs(smaller_graph), params=count_params(made.model)),
+        request={**plan.request, "reached": reached},
+        before=before,
+        after=after,
         verification=certificate,
         environment=describe_environment("cpu", batch=_batch(inputs)),
         layers=facts.layers(plan),
         grafts=made.grafts,
         frozen=facts.frozen(),
+        warnings=tuple(warnings),
         seconds=start.seconds,
     )
     return Result(made.model, plan, report, inputs)
@@ -352,7 +370,7 @@ def inspect(
         ),
         prunable_macs=saved["flops"],
         prunable_params=saved["params"],
-        macs=int(round(costs.full("flops"))),
+        macs=round(costs.full("flops")),
         params=count_params(model),
         capture=graph.capture,
     )
@@ -374,14 +392,14 @@ def measure(
     """
     start = _Stages(progress)
     inputs = as_inputs(example_inputs)
-    target = choose_device(device)
+    target, arithmetic = choose_device(device), _find_dtype(dtype)
     with start("measure"):
         prepared = prepare(
-            model, inputs, device=target, dtype=DTYPES[dtype], channels_last=channels_last
+            model, inputs, device=target, dtype=arithmetic, channels_last=channels_last
         )
         (timing,) = compare_latency([prepared])
         cost = replace(_cost(model, inputs, None, prepared)[0], latency_ms=timing.latency)
-    environment = describe_environment(target, dtype=DTYPES[dtype], batch=_batch(inputs))
+    environment = describe_environment(target, dtype=arithmetic, batch=_batch(inputs))
     return Measurement(cost, {**environment, "channels_last": channels_last})
 
 
@@ -481,8 +499,6 @@ class _Stages:
         try:
             with self.progress(stage) if self.progress else contextlib.nullcontext():
                 yield
-        except ShrinkError:
-            raise
         finally:
             self.seconds[stage] = time.perf_counter() - began
 
@@ -552,6 +568,12 @@ class _Facts:
         return tuple({**r, "places": r["places"][:3]} for r in reasons.values())
 
 
+def _find_dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype {name!r}", where="dtype", fix="dtype='fp32'")
+    return DTYPES[name]
+
+
 def _budget(flops: float | None, params: float | None) -> Budget:
     given = [(k, v) for k, v in (("flops", flops), ("params", params)) if v is not None]
     if len(given) != 1:
@@ -561,7 +583,7 @@ def _budget(flops: float | None, params: float | None) -> Budget:
             fix="flops=0.5",
         )
     ((kind, ratio),) = given
-    return Budget(kind, ratio)  # type: ignore[arg-type]  # one of the two names
+    return Budget(kind, ratio)
 
 
 def _certify(
@@ -575,9 +597,7 @@ def _certify(
     *,
     seed: int,
 ) -> Certificate:
-    certificate = certify(
-        model, made.model, inputs, graph, groups, kept, plan, seed=seed
-    )
+    certificate = certify(model, made.model, inputs, graph, groups, kept, plan, seed=seed)
     if not certificate.passed:
         raise VerificationError(
             f"the smaller model differs by {certificate.error:.3g} relative "
@@ -595,6 +615,7 @@ def _measure_both(
     graph: Graph,
     device: torch.device,
     dtype: torch.dtype,
+    *,
     channels_last: bool,
     seed: int,
 ) -> tuple[Cost, Cost, Speedup, list[str]]:
@@ -638,7 +659,8 @@ def _graph_macs(graph: Graph) -> int:
         formula = find_macs(node.target)
         if formula is not None:
             args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), _shape)
-            total += formula(args, kwargs, tuple(tuple(t.shape) for t in tensors_in(node.meta["val"])))
+            shapes = tuple(tuple(t.shape) for t in tensors_in(node.meta["val"]))
+            total += formula(args, kwargs, shapes)
     return total
 
 

@@ -27,7 +27,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -462,7 +461,7 @@ def _build_factory(target: str, attribute: str, weights: str, seed: int) -> _Bui
     module, inputs = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if not isinstance(module, nn.Module):
         raise InputError(
-            f"the factory returned a {type(module).__name__}",
+            f"the factory returned no module, but of type {type(module).__name__}",
             where=name,
             fix="return a torch.nn.Module, or (module, example_inputs)",
         )
@@ -557,7 +556,7 @@ def _read_state(file: Path) -> tuple[dict[str, Tensor], str]:
             return load_file(file), ""
         with _quiet():
             content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, *_DOWNLOAD_ERRORS) as error:
+    except Exception as error:  # an unpickler raises anything on junk
         raise InputError(
             f"cannot be read as weights ({type(error).__name__})",
             where=str(file),

@@ -209,7 +209,7 @@ def test_the_factory_is_seeded(file: Path) -> None:
     [
         ("biuld", "auto", "near: build"),
         ("broken", "auto", "raised RuntimeError: no licence"),
-        ("wrong", "auto", "returned a int"),
+        ("wrong", "auto", "of type int"),
         ("with_inputs", "pretrained", "brings its own weights"),
         ("with_inputs", "random", "brings its own weights"),
     ],

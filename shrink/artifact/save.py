@@ -30,7 +30,7 @@ from shrink.core.inputs import Inputs
 from shrink.core.plan import Plan
 
 
-def save(  # noqa: PLR0913 - the parts of a folder, all by name
+def save(
     path: str | PathLike[str],
     *,
     model: nn.Module,

@@ -14,7 +14,6 @@ from shrink.cli.common import (
     complain,
     print_json,
     print_rich,
-    warn,
 )
 from shrink.report.document import to_json
 from shrink.report.terminal import show_report
@@ -38,15 +37,20 @@ def apply(  # noqa: PLR0913  one parameter per option
     MODEL must be the model that the plan was made for, with any weights.
     """
     folder = choose_folder(out, model, force=force)
-    stages = Stages(("model", "rewrite", "write"))
+    stages = Stages(("model", "capture", "groups", "plan", "rewrite", "verify", "write"))
     with stages("model"):
         from shrink import api, models
 
         instructions = api.load_plan(plan / "plan.json" if plan.is_dir() else plan)
         resolved = models.resolve(model, weights=weights, seed=seed, inputs_required=False)
-    warn(resolved.warnings)
-    with stages("rewrite"):
-        result = api.apply(instructions, resolved.module)
+    result = api.apply(
+        instructions,
+        resolved.module,
+        progress=stages,
+        name=model,
+        weights=resolved.weights_note,
+        warnings=resolved.warnings,
+    )
     with stages("write"):
         result.save(folder, force=force)
     if as_json:

@@ -38,10 +38,17 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except (ShrinkError, OSError) as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
-            complain(f"{type(error).__name__}: {error}")
+            complain(f"{type(error).__name__}: {_as_options(str(error))}")
             raise typer.Exit(getattr(error, "exit_code", 2)) from None
 
     return run
+
+
+def _as_options(text: str) -> str:
+    """Write `flops=0.5`, as the pipeline names its arguments, as the option `--flops 0.5`."""
+    names = "flops|params|criterion|ranking|align|keep|only|device|dtype"
+    value = r"\['([^']+)'\]|'([^']+)'|([^\s,;]*[^\s,;:])"
+    return re.sub(rf"\b({names})=(?:{value})", lambda m: f"--{m[1]} {m[2] or m[3] or m[4]}", text)
 
 
 def complain(text: str) -> None:

@@ -1,7 +1,7 @@
 """`shrink compress`: the main job."""
 # ruff: noqa: PLC0415 (torch is imported when a command runs, not for --help)
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,7 +43,10 @@ def compress(  # noqa: PLR0913  one parameter per option
         float | None, typer.Option(metavar="RATIO", help="Parameters to keep, between 0 and 1.")
     ] = None,
     criterion: Annotated[str, typer.Option(help="Importance: l1, l2 or random.")] = "l2",
-    ranking: Annotated[str, typer.Option(help="local, global or isomorphic.")] = "local",
+    ranking: Annotated[
+        Literal["local", "global", "isomorphic"],
+        typer.Option(help="What competes: units of one group, all, or groups of equal structure."),
+    ] = "local",
     weights: options.Weights = "auto",
     input: options.Input = None,  # noqa: A002
     device: options.Device = "auto",
@@ -112,6 +115,10 @@ def _check_budget(flops: float | None, params: float | None) -> None:
     """Refuse what no model could meet before the model is built."""
     if flops is None and params is None:
         raise InputError("no budget", where="compress", fix="pass --flops 0.5 or --params 0.5")
+    if flops is not None and params is not None:
+        raise InputError(
+            "only one budget at a time", where="--flops, --params", fix=f"pass --flops {flops:g}"
+        )
     for option, ratio in (("--flops", flops), ("--params", params)):
         if ratio is not None and not 0 < ratio < 1:
             raise InputError(
@@ -119,9 +126,9 @@ def _check_budget(flops: float | None, params: float | None) -> None:
             )
 
 
-def _read_align(text: str) -> int | str:
+def _read_align(text: str) -> int | Literal["auto"]:
     if text == "auto":
-        return text
+        return "auto"
     if not text.isdecimal() or int(text) < 1:
         raise InputError(
             f"{text!r} is no multiple", where="--align", fix="pass auto, 1, 8, 16 or 32"

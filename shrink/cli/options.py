@@ -1,7 +1,7 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,7 +28,9 @@ Input = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str, typer.Option(help="fp32, fp16 or bf16: arithmetic of the measurement.")]
+Dtype = Annotated[
+    Literal["fp32", "fp16", "bf16"], typer.Option(help="Arithmetic of the measurement.")
+]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Measure in channels_last.")]
 Keep = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Leave these layers whole; repeatable.")

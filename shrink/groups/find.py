@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shrink.core.groups import Axis, ChannelGroups, Dim, Frozen, Label, Units
 from shrink.core.errors import InputError
 from shrink.core.graph import Graph
+from shrink.core.groups import Axis, ChannelGroups, Dim, Frozen, Label, Units
 from shrink.groups.partition import partition
 from shrink.groups.propagate import Labelled, propagate
 from shrink.groups.resolve import Resolution, resolve
@@ -60,14 +60,12 @@ def find_groups(
         store.balances = [b for i, b in enumerate(store.balances) if i not in unmet]
 
 
-def _protect(
-    graph: Graph, labelled: Labelled, keep: Sequence[str], only: Sequence[str]
-) -> None:
+def _protect(graph: Graph, labelled: Labelled, keep: Sequence[str], only: Sequence[str]) -> None:
     used: set[str] = set()
 
     def matches(tensor: str, globs: Sequence[str]) -> list[str]:
         layer = tensor.rpartition(".")[0]
-        parents = [layer[: i] for i, c in enumerate(layer) if c == "."]
+        parents = [layer[:i] for i, c in enumerate(layer) if c == "."]
         return [g for g in globs if any(fnmatchcase(n, g) for n in (tensor, layer, *parents))]
 
     for name in graph.stored:
@@ -138,7 +136,13 @@ def _collect(
     dims: dict[tuple[int, ...], tuple[Units, ...]] = {}
     for arrays in (
         *(a.units for a in axes),
-        *(tuple(x.ids for x in d.labels) for v in values.values() for t in v for d in t if d.labels),
+        *(
+            tuple(x.ids for x in d.labels)
+            for v in values.values()
+            for t in v
+            for d in t
+            if d.labels
+        ),
     ):
         dims.setdefault(tuple(id(a) for a in arrays), arrays)
     balances = [
@@ -177,9 +181,7 @@ def _number(labelled: Labelled, resolution: Resolution) -> tuple[Units, NDArray[
     return unit_of, is_row[used]
 
 
-def _values(
-    labelled: Labelled, number: _Numbering
-) -> dict[str, tuple[tuple[Dim, ...], ...]]:
+def _values(labelled: Labelled, number: _Numbering) -> dict[str, tuple[tuple[Dim, ...], ...]]:
     known: dict[tuple[int, ...], Dim] = {}
 
     def dim_of(size: int, found: tuple[Label, ...] | None) -> Dim:
@@ -198,9 +200,7 @@ def _values(
     }
 
 
-def _frozen(
-    graph: Graph, labelled: Labelled, resolution: Resolution
-) -> tuple[Frozen, ...]:
+def _frozen(graph: Graph, labelled: Labelled, resolution: Resolution) -> tuple[Frozen, ...]:
     """List the stored axes of which some index is frozen, by reason."""
     by_reason: dict[int, list[tuple[str, int, int]]] = {}
     for name, value in labelled.stored.items():

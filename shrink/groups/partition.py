@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,9 @@ def terms_of(
     terms: dict[tuple[int, ...], float] = {}
     for code, count in zip(present.tolist(), counts.tolist(), strict=True):
         factors: tuple[int, ...] = ()
-        while code:
-            code, group = divmod(code, base)
+        rest = code
+        while rest:
+            rest, group = divmod(rest, base)
             factors = (group - 1, *factors) if group else factors
         terms[factors] = terms.get(factors, 0.0) + count / math.prod(sizes[g] for g in factors)
     return terms
@@ -121,7 +123,7 @@ def _state(
     unmet: list[int] = []
     for index, parts in enumerate(balances):
         sides = [terms_of([a.ravel() for a in arrays], group_of, sizes) for arrays in parts]
-        for left, right in zip(sides, sides[1:], strict=False):
+        for left, right in pairwise(sides):
             if left == right:
                 continue
             left, right = _reduced(left, right)  # noqa: PLW2901  # the same equation

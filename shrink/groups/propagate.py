@@ -67,7 +67,7 @@ def _run(
         elif node.op == "get_attr":
             found.values[node.name] = [_stored(graph, found, node)]
         elif node.op == "call_function":
-            found.values[node.name] = _call(graph, found, node, extra, strict)
+            found.values[node.name] = _call(graph, found, node, extra, strict=strict)
         elif node.op == "output" and not free_outputs:
             for source in _nodes(node.args):
                 for value in found.values[source.name]:
@@ -85,7 +85,7 @@ def _stored(graph: Graph, found: Labelled, node: fx.Node) -> Value:
 
 
 def _call(
-    graph: Graph, found: Labelled, node: fx.Node, extra: Mapping[Any, Couple], strict: bool
+    graph: Graph, found: Labelled, node: fx.Node, extra: Mapping[Any, Couple], *, strict: bool
 ) -> list[Value]:
     if node.target is operator.getitem:
         source, index = node.args
@@ -109,8 +109,8 @@ def _call(
         return _frozen(site, f"the rule for {name_of(node.target)} fails: {error}", strict=strict)
     values = made if isinstance(made, list) else [made]
     if [v.shape for v in values] != list(shapes):
-        found = [v.shape for v in values]
-        text = f"the rule for {name_of(node.target)} gives {found} instead of {list(shapes)}"
+        given = [v.shape for v in values]
+        text = f"the rule for {name_of(node.target)} gives {given} instead of {list(shapes)}"
         return _frozen(site, text, strict=strict)
     return values
 

@@ -211,7 +211,7 @@ def _unreachable(
     """Say what cannot be met, the nearest that can, and how to ask for it."""
     where = f"{budget.kind}={budget.ratio:g}"
     if align != "auto" and align > 1:
-        fix = "align='auto' (--align auto)"
+        fix = "align='auto'"
     elif closest < 1:
         fix = f"{budget.kind}={_round_up(closest)}"
     else:

@@ -95,13 +95,14 @@ def describe_conditions(environment: Mapping[str, Any], cost: Cost) -> str:
         ("device", "{}"),
         ("dtype", "{}"),
         ("batch", "batch {}"),
-        ("threads", "{} threads"),
     ]
     parts = [
         text.format(environment[key])
         for key, text in known
         if environment.get(key) not in (None, "")
     ]
+    if threads := environment.get("threads"):
+        parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
     if environment.get("channels_last"):
         parts.append("channels_last")
     if cost.latency_ms:

@@ -13,6 +13,8 @@ lose dims of its own as long as all heads keep equally many.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +199,7 @@ def tie_labels(store: Store, a: tuple[Label, ...], b: tuple[Label, ...]) -> None
     if a is b or (len(a) == len(b) and all(x.ids is y.ids for x, y in zip(a, b, strict=True))):
         return
     if len(a) == len(b):
-        # Component by component is sound for any order; matching patterns keep it from being coarse.
+        # Component by component is sound in any order; matching patterns keep it from being coarse
         order = sorted(b, key=_pattern)
         for x, y in zip(sorted(a, key=_pattern), order, strict=True):
             store.tie(x.ids, y.ids)
@@ -258,11 +260,7 @@ def broadcast(store: Store, values: Sequence[Value], shape: Sequence[int], reaso
         known = [(v, d) for v, d in present if v.labels[d] is not None]
         lazy += [(v, d, dim) for v, d in present if v.labels[d] is None]
         if not known:
-            if present:
-                labels = of(store, *present[0])
-            else:
-                labels = ()
-            out.append(labels)
+            out.append(of(store, *present[0]) if present else ())
             continue
         tuples = [_shifted(v.labels[d] or (), rank - v.rank) for v, d in known]
         rows = {tuple(label.rows for label in t) for t in tuples}
@@ -289,14 +287,16 @@ def _shifted(labels: tuple[Label, ...], by: int) -> tuple[Label, ...]:
     return tuple(Label(x.ids, tuple(r + by for r in x.rows)) for x in labels)
 
 
-# --- moving, dropping and adding dimensions --------------------------------------------------------
+# --- moving, dropping and adding dimensions -----------------------------------------------------
 
 
 def permute(store: Store, value: Value, order: Sequence[int]) -> Value:
     """Reorder dimensions: result dimension i is dimension `order[i]`."""
     order = [d % value.rank for d in order]
     position = {old: new for new, old in enumerate(order)}
-    labels = [_moved(of(store, value, old), position) for old in order]
+    labels: list[tuple[Label, ...] | None] = [
+        _moved(of(store, value, old), position) for old in order
+    ]
     return Value(tuple(value.shape[d] for d in order), labels)
 
 
@@ -318,7 +318,7 @@ def drop_dims(store: Store, value: Value, dims: Iterable[int]) -> Value:
     without_rows_on(store, value, gone)
     kept = [d for d in range(value.rank) if d not in gone]
     position = {old: new for new, old in enumerate(kept)}
-    labels = [_moved(of(store, value, d), position) for d in kept]
+    labels: list[tuple[Label, ...] | None] = [_moved(of(store, value, d), position) for d in kept]
     return Value(tuple(value.shape[d] for d in kept), labels)
 
 
@@ -333,9 +333,7 @@ def insert_dim(store: Store, value: Value, dim: int) -> Value:
     return Value((*value.shape[:dim], 1, *value.shape[dim:]), labels)
 
 
-def take(
-    store: Store, value: Value, dim: int, indices: NDArray[np.int64] | slice
-) -> Value:
+def take(store: Store, value: Value, dim: int, indices: NDArray[np.int64] | slice) -> Value:
     """Pick indices of one dimension; labels follow their indices."""
     dim %= value.rank
     labels: list[tuple[Label, ...] | None] = []
@@ -345,8 +343,8 @@ def take(
             if d == dim:
                 picked.append(Label(label.ids[..., indices], label.rows))
             elif dim in label.rows:
-                index = [slice(None)] * label.ids.ndim
-                index[label.rows.index(dim)] = indices  # type: ignore[call-overload]  # array or slice
+                index: list[Any] = [slice(None)] * label.ids.ndim  # Any: slices and the array
+                index[label.rows.index(dim)] = indices
                 picked.append(Label(label.ids[tuple(index)], label.rows))
             else:
                 picked.append(label)
@@ -410,7 +408,7 @@ def _with_size(store: Store, value: Value, dim: int, size: int) -> Value:
     return Value((*value.shape[:dim], size, *value.shape[dim + 1 :]), list(labels))
 
 
-# --- views: merge and split ------------------------------------------------------------------------
+# --- views: merge and split ---------------------------------------------------------------------
 
 
 def reshape(store: Store, value: Value, shape: Sequence[int], reason: Reason) -> Value:
@@ -429,7 +427,7 @@ def reshape(store: Store, value: Value, shape: Sequence[int], reason: Reason) ->
     common = sorted(set(ends_in) & set(ends_out))
     crossing = [
         (low, high)
-        for low, high in zip(common, common[1:], strict=False)
+        for low, high in pairwise(common)
         if any(b % a for a, b in _steps([x for x in bounds if low <= x <= high]))
     ]
     for low, high in crossing:  # indices cross inside: nothing there may be removed
@@ -450,7 +448,7 @@ def reshape(store: Store, value: Value, shape: Sequence[int], reason: Reason) ->
 
 
 def _steps(bounds: list[int]) -> Iterable[tuple[int, int]]:
-    return zip(bounds, bounds[1:], strict=False)
+    return pairwise(bounds)
 
 
 def _suffixes(shape: Sequence[int]) -> list[int]:
@@ -465,7 +463,7 @@ def _span(ends: list[int], dim: int) -> tuple[int, int]:
 
 
 def _between(bounds: list[int], low: int, high: int) -> list[int]:
-    """Cut a dimension that spans suffix products low..high at the bounds inside, outermost first."""
+    """Cut a dimension that spans suffix products low..high at the bounds inside, outer first."""
     inside = [low, *(b for b in bounds if low < b < high), high] if high > low else []
     return [b // a for a, b in _steps(inside)][::-1]
 
@@ -477,7 +475,7 @@ def _with_labels(value: Value, dim: int, labels: tuple[Label, ...]) -> Value:
 
 
 def split(store: Store, value: Value, sizes: Sequence[Sequence[int]]) -> Value:
-    """Cut each dimension into several, outermost first; an empty list drops a dimension of size 1."""
+    """Cut each dimension into several, outermost first; an empty list drops one of size 1."""
     starts = np.cumsum([0, *(len(s) for s in sizes)]).tolist()
     # A row dimension that is cut becomes several row dimensions; its labels are reshaped along.
     shape = tuple(n for s in sizes for n in s)
@@ -523,18 +521,18 @@ def _split_labels(
                 varying.append(i)
         if len(varying) <= 1:
             owner = varying[0] if varying else len(cut) - 1
-            index = (...,) + tuple(slice(None) if i == owner else 0 for i in range(len(cut)))
+            index = (..., *(slice(None) if i == owner else 0 for i in range(len(cut))))
             found.append((owner, Label(ids[index], label.rows)))
             owned.add(owner)
         else:
             pending.append((label, ids, varying))
     for label, ids, varying in pending:
         outer_rank = len(label.rows)
-        index = (...,) + tuple(slice(None) if i in varying else 0 for i in range(len(cut)))
-        ids = np.ascontiguousarray(ids[index])
-        key = (ids.tobytes(), (outer_rank, *ids.shape, *(i in owned for i in varying)))
+        index = (..., *(slice(None) if i in varying else 0 for i in range(len(cut))))
+        grid = np.ascontiguousarray(ids[index])
+        key = (grid.tobytes(), (outer_rank, *grid.shape, *(i in owned for i in varying)))
         if key not in store.splits:
-            store.splits[key] = _refine(store, ids, outer_rank, [i in owned for i in varying])
+            store.splits[key] = _refine(store, grid, outer_rank, [i in owned for i in varying])
         pieces = store.splits[key]
         for piece in pieces:
             depth = piece.ids.ndim - outer_rank  # how many varying pieces it reaches
@@ -567,7 +565,9 @@ def _refine(store: Store, ids: Units, outer_rank: int, owned: list[bool]) -> tup
     inner = store.mint(ids.size).reshape(ids.shape)
     inner[repeated] = 0
     pieces.append(inner)
-    full = [np.broadcast_to(p.reshape(*p.shape, *(1,) * (ids.ndim - p.ndim)), ids.shape) for p in pieces]
+    full = [
+        np.broadcast_to(p.reshape(*p.shape, *(1,) * (ids.ndim - p.ndim)), ids.shape) for p in pieces
+    ]
     store.define(ids[~repeated], [p[~repeated] for p in full])
     for piece in pieces:
         rows = piece.reshape(-1, piece.shape[-1])

@@ -112,6 +112,18 @@ def _only(store: labels.Store, value: Value, dims: list[int]) -> Value:
     return Value(tuple(value.shape[d] for d in dims), list(chosen))
 
 
+@couples(aten.cdist.default)
+def couple_distance(site: Site) -> Value:
+    """Tie the features whose differences are summed; what is removed differs by nothing.
+
+    Shapes: x1 (*B, P, F); x2 (*B, R, F); result (*B, P, R).
+    Source: torch.cdist.
+    """
+    x1, x2 = site["x1"], site["x2"]
+    order = [*range(x2.rank - 2), x2.rank - 1, x2.rank - 2]
+    return contract(site, x1, labels.permute(site.store, x2, order))
+
+
 @couples(aten.bilinear.default)
 def couple_bilinear(site: Site) -> Value:
     """Tie both inputs' features to the weight's; the result has its rows.

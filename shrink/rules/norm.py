@@ -1,6 +1,7 @@
 """Normalisation layers: statistics, affine terms and running buffers follow the channels."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -16,16 +17,32 @@ aten = torch.ops.aten
 def couple_channel_norm(site: Site) -> Value:
     """Tie the channels to scale, shift and running statistics; each channel is by itself.
 
-    Shapes: x (N, C, *S); weight, bias, running_mean, running_var (C,).
+    Shapes: x (N, C, *S); weight, bias, running_mean, running_var (C,). Statistics of the input are
+    those of the positions that are kept; running ones look at each position by itself.
     Source: torch.nn.functional.batch_norm, torch.nn.functional.instance_norm.
     """
     x = site["input"]
-    site.freeze(x, [d for d in range(x.rank) if d != 1], "position that a norm averages over")
-    labels.flat(site.store, x, 1)
+    for dim in (1, *_averaged(site.operator, site.arguments, x.rank)):
+        labels.flat(site.store, x, dim)
+        labels.without_rows_on(site.store, x, [dim])
     for name in ("weight", "bias", "running_mean", "running_var"):
         if site[name] is not None:
             site.tie(x, 1, site[name], 0)
     return x  # type: ignore[no-any-return]  # a Value by the schema
+
+
+def _averaged(operator: Any, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
+    """List the dimensions over which a channel's own statistics are taken."""
+    if operator is aten.instance_norm.default:
+        return tuple(range(2, rank)) if arguments["use_input_stats"] else ()
+    return (0, *range(2, rank)) if arguments["training"] else ()
+
+
+@normalises(aten.batch_norm.default, aten.instance_norm.default)
+def normalise_channel_norm(call: Call) -> Mapping[str, tuple[int, ...]]:
+    """Normalise over the positions that are kept."""
+    rank = len(call.inputs_before["input"])
+    return {"input": _averaged(call.operator, call.arguments, rank)}
 
 
 @couples(aten.layer_norm.default, aten.rms_norm.default)
@@ -55,8 +72,9 @@ def couple_group_norm(site: Site) -> Value:
     Source: torch.nn.functional.group_norm.
     """
     x, groups = site["input"], site["num_groups"]
-    site.freeze(x, [d for d in range(x.rank) if d != 1], "position that a norm averages over")
-    labels.flat(site.store, x, 1)
+    for dim in range(1, x.rank):
+        labels.flat(site.store, x, dim)
+        labels.without_rows_on(site.store, x, [dim])
     for name in ("weight", "bias"):
         if site[name] is not None:
             site.tie(x, 1, site[name], 0)
@@ -103,9 +121,9 @@ def normalise_layer_norm(call: Call) -> Mapping[str, tuple[int, ...]]:
 
 @normalises(aten.group_norm.default)
 def normalise_group_norm(call: Call) -> Mapping[str, tuple[int, ...]]:
-    """Normalise over what is kept of each group's channels."""
+    """Normalise over what is kept of each group's channels, and of the positions."""
     affine = {n: (0,) for n in ("weight", "bias") if call[n] is not None}
-    return {"input": (1,), **affine}
+    return {"input": tuple(range(1, len(call.inputs_before["input"]))), **affine}
 
 
 def _normalised(call: Call, dims: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -220,16 +220,31 @@ def couple_flip(site: Site) -> Value:
 
 @couples(aten.slice.Tensor)
 def couple_slice(site: Site) -> Value:
-    """Cut a range out of one dimension. Source: torch.Tensor indexing."""
+    """Cut a range out of one dimension, or every n-th index of all of it.
+
+    Source: torch.Tensor indexing.
+    """
     x, dim = site["self"], site["dim"] % max(site["self"].rank, 1)
     cut = slice(site["start"], site["end"], site["step"])
     if len(np.arange(x.shape[dim])[cut]) == x.shape[dim]:
         return x  # type: ignore[no-any-return]  # a Value by the schema
     if site["step"] != 1:
-        site.freeze(x, [dim], "every n-th index is taken")
+        _keep_blocks(site, x, dim, cut)
     labels.flat(site.store, x, dim)
     _keep_one(site, x, dim, cut)
     return labels.take(site.store, x, dim, cut)
+
+
+def _keep_blocks(site: Site, x: Value, dim: int, cut: slice) -> None:
+    """Tie every n indices that a cut takes one of: whole blocks go, and each keeps its place."""
+    size = x.shape[dim]
+    start, end, step = cut.indices(size)
+    if size % step or start >= step or end < size:
+        site.freeze(x, [dim], "every n-th index is taken")
+        return
+    for label in site.labels(x, dim):
+        blocks = label.ids.reshape(-1, step)
+        site.store.tie(blocks[:, 1:], blocks[:, :1])
 
 
 def _keep_one(site: Site, x: Value, dim: int, cut: slice) -> None:
@@ -243,7 +258,7 @@ def _keep_one(site: Site, x: Value, dim: int, cut: slice) -> None:
 def resize_slice(call: Call) -> Resized:
     """Count what is left before the start and before the end."""
     kept = call.kept["self"][call["dim"]]
-    if kept is None or kept.all():
+    if kept is None or kept.all() or call["step"] != 1:
         return call.replace()
     start, end, _ = slice(call["start"], call["end"], call["step"]).indices(len(kept))
     changed = {}
@@ -420,12 +435,27 @@ def resize_tensor_split(call: Call) -> Resized:
 
 @couples(aten.pad.default, aten.constant_pad_nd.default)
 def couple_pad(site: Site) -> Value:
-    """Add positions; a padded dimension keeps all its indices. Source: torch.nn.functional.pad."""
+    """Add positions, which stay; those of the argument pass where a constant is added.
+
+    Shapes: x (*S); result (*T), T being S plus what `pad` adds, last dimension first.
+    Source: torch.nn.functional.pad.
+    """
     x, pad = site["self"], list(site["pad"])
-    padded = sorted({x.rank - 1 - i // 2 for i, n in enumerate(pad) if n})
-    site.freeze(x, padded, "padded dimension")
+    constant = site.arguments.get("mode", "constant") == "constant"
+    added = {x.rank - 1 - i: pad[2 * i : 2 * i + 2] for i in range(len(pad) // 2)}
+    padded = [d for d, ends in added.items() if any(ends)]
+    if not constant or min(pad, default=0) < 0:
+        site.freeze(x, padded, "padded dimension")
     labels.without_rows_on(site.store, x, padded)
-    out = [() if d in padded else labels.of(site.store, x, d) for d in range(x.rank)]
+    out = []
+    for d in range(x.rank):
+        if d not in padded:
+            out.append(labels.of(site.store, x, d))
+        elif constant and min(added[d]) >= 0:
+            found = site.labels(x, d)
+            out.append(tuple(Label(np.pad(label.ids, added[d])) for label in found))
+        else:
+            out.append(())
     return Value(site.shape, list(out))
 
 

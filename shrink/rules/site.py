@@ -1,18 +1,19 @@
-"""What a rule sees: one call of an operator, its arguments by name, and the labels of its tensors."""
+"""What a rule sees: one call of an operator, its arguments by name, the labels of its tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shrink.core.groups import Label
 from shrink.rules import labels
 from shrink.rules.labels import Reason, Store, Value
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature(operator: Any) -> tuple[tuple[str, Any], ...]:  # Any: no public type
     """List the parameter names of an operator with their defaults."""
     return tuple((a.name, a.default_value) for a in operator._schema.arguments)
@@ -38,7 +39,10 @@ def unbind(operator: Any, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], di
         else:
             args.append(value)
     defaults = [a.default_value for a in operator._schema.arguments if not a.kwarg_only]
-    while args and type(args[-1]) is type(defaults[len(args) - 1]) and args[-1] == defaults[len(args) - 1]:
+    while args:
+        default = defaults[len(args) - 1]
+        if type(args[-1]) is not type(default) or args[-1] != default:
+            break
         args.pop()
     return tuple(args), kwargs
 
@@ -115,7 +119,7 @@ class Site:
             self.store, a, dim_a, b, dim_b, self.because("meets a dimension of fixed size")
         )
 
-    def labels(self, value: Value, dim: int) -> tuple[labels.Label, ...]:
+    def labels(self, value: Value, dim: int) -> tuple[Label, ...]:
         """Read the labels of a dimension, the same for all indices of other dimensions."""
         return labels.flat(self.store, value, dim)
 

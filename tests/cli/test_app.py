@@ -35,9 +35,11 @@ def test_every_command_has_help_json_and_debug(run, command: str) -> None:
         ["compress"],
         ["nonsense"],
         ["compress", "net.py:build", "--flops", "much"],
+        ["compress", "net.py:build", "--flops", "0.5", "--dtype", "fp8"],
+        ["compress", "net.py:build", "--flops", "0.5", "--ranking", "best"],
         ["models", "--x"],
     ],
-    ids=["no-model", "no-command", "no-number", "no-option"],
+    ids=["no-model", "no-command", "no-number", "no-dtype", "no-ranking", "no-option"],
 )
 def test_wrong_usage_is_exit_code_2(run, args: list[str]) -> None:
     assert run(*args).exit_code == 2
@@ -60,6 +62,21 @@ def test_an_error_is_two_lines_and_an_exit_code(run, api, error: ShrinkError, co
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert not Path("shrink_net_build").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("flops=0.0011", "--flops 0.0011"),
+        ("use device='cpu'", "use --device cpu"),
+        ("keep=['layer1.0']", "--keep layer1.0"),
+        ("raise min_keep", "raise min_keep"),
+    ],
+)
+def test_a_remedy_names_the_option_not_the_argument(run, api, said: str, shown: str) -> None:
+    api.error = PlanError("cannot be met", where="flops=0.5", fix=said)
+    result = run("compress", "net.py:build", "--flops", "0.5")
+    assert result.stderr.endswith(f"PlanError: --flops 0.5: cannot be met\n  fix: {shown}\n")
 
 
 def test_debug_adds_the_traceback(run, api) -> None:

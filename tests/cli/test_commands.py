@@ -132,6 +132,9 @@ def test_apply_replays_a_plan_file_or_the_one_of_a_folder(run, api, plan: str) -
     ((path,), _) = api.calls["load_plan"]
     assert path == (Path("a/plan.json") if plan == "a" else Path("plan.json"))
     assert module_of(api.calls["apply"], 1)[0].in_features == 4
+    options = api.calls["apply"][1]
+    assert (options["name"], options["weights"]) == ("net.py:build", "from the factory (seed 0)")
+    assert options["warnings"] == ()
     assert Path("made/report.json").is_file()
     assert result.stderr.endswith("wrote made\n")
 

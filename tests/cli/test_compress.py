@@ -12,7 +12,7 @@ from tests.cli.conftest import module_of, write_folder
 
 def test_the_options_reach_the_pipeline(run, api) -> None:
     result = run(
-        "compress", "net.py:build", "--flops", "0.5", "--params", "0.6", "--criterion", "l1",
+        "compress", "net.py:build", "--flops", "0.5", "--criterion", "l1",
         "--ranking", "global", "--input", "3,4", "--device", "cpu", "--dtype", "bf16",
         "--align", "16", "--keep", "0", "--keep", "head.*", "--only", "1", "--strict",
         "--out", "made", "--seed", "7", "--channels-last", "--no-measure",
@@ -24,7 +24,7 @@ def test_the_options_reach_the_pipeline(run, api) -> None:
     options.pop("progress")
     assert options == {
         "flops": 0.5,
-        "params": 0.6,
+        "params": None,
         "criterion": "l1",
         "ranking": "global",
         "align": 16,
@@ -79,6 +79,10 @@ def test_json_is_all_there_is_on_stdout(run) -> None:
         (["--flops", "1.5"], "InputError: --flops: 1.5 is not between 0 and 1"),
         (["--flops", "0"], "InputError: --flops: 0 is not between 0 and 1"),
         (["--params", "nan"], "InputError: --params: nan is not between 0 and 1"),
+        (
+            ["--flops", "0.5", "--params", "0.5"],
+            "InputError: --flops, --params: only one budget at a time",
+        ),
         (["--flops", "0.5", "--align", "0"], "InputError: --align: '0' is no multiple"),
         (["--flops", "0.5", "--align", "x"], "InputError: --align: 'x' is no multiple"),
         (["--flops", "0.5", "--device", "tpu"], "InputError: --device tpu: no such device"),

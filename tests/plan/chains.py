@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from shrink.core.groups import Axis, Balance, ChannelGroup, ChannelGroups, Frozen, Polynomial
 
 
-def chain(  # noqa: PLR0913 (one argument per field of a group)
+def chain(
     sizes: Sequence[int],
     *,
     parts: Sequence[int] = (),

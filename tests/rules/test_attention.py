@@ -1,0 +1,94 @@
+"""Fused attention: heads are tied throughout, dims of queries to those of keys."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shrink.rules.attention import resize_attention
+from shrink.rules.site import Call, bind
+from tests.rules.couplings import read
+
+attend = functional.scaled_dot_product_attention
+
+
+def packed(x: Tensor) -> Tensor:
+    """Attend with queries, keys and values viewed as (3, heads, head_dim)."""
+    q, k, v = x.view(1, 2, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+    return attend(q, k, v).transpose(1, 2).reshape(1, 2, 4)
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, enable_gqa=True)
+
+
+ROWS = [
+    pytest.param(
+        attend,
+        [(1, 2, 1, 3), (1, 2, 2, 3), (1, 2, 2, 2)],
+        "x1=y1=z1=out1:ab x3=y3:cde z3=out3:fg !position attended to: y2 z2",
+        id="heads",
+    ),
+    pytest.param(
+        attend,
+        [(2, 3), (2, 3), (2, 2)],
+        "x0=out0:ab x1=y1:cde z1=out1:fg !position attended to: y0 z0",
+        id="no-heads",
+    ),
+    pytest.param(
+        lambda q, k, v, mask: attend(q, k, v, attn_mask=mask),
+        [(1, 2, 2, 2), (1, 2, 2, 2), (1, 2, 2, 2), (2, 2, 2)],
+        "x1=y1=z1=u0=out1:ab x2=u1=out2:cd x3=y3:ef z3=out3:gh !position attended to: y2 z2 u2",
+        id="mask-per-head",
+    ),
+    pytest.param(
+        grouped,
+        [(1, 4, 1, 2), (1, 2, 1, 2), (1, 2, 1, 2)],
+        "x1=out1:aabb*cdef x3=y3:gh y1=z1:ab z3=out3:ij {cd|ef}",
+        id="query-heads-share-keys",
+    ),
+    pytest.param(
+        packed,
+        [(1, 2, 12)],
+        "x2:aabbaabbaabb*cdefcdefghij out2:aabb*ghij {ab|ab|ab} {cd|ef|cd|ef|gh|ij} "
+        "!position attended to: x1 out1",
+        id="packed-projection",
+    ),
+    pytest.param(
+        lambda x: nn.functional.softmax(x @ x.mT, -1) @ x,
+        [(1, 2, 2)],
+        "x1=out1:ab x2=out2:cd",
+        id="written-out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "shapes", "expected"), ROWS)
+def test_couples(
+    layer: Callable[..., object], shapes: list[tuple[int, ...]], expected: str
+) -> None:
+    assert read(layer, *shapes) == expected
+
+
+@pytest.mark.parametrize(
+    ("scale", "after", "expected"),
+    [(None, 8, 0.25), (None, 16, None), (0.5, 8, 0.5)],
+    ids=["default-is-written-down", "same-width", "given-stays"],
+)
+def test_the_scale_stays_that_of_the_original_width(
+    scale: float | None, after: int, expected: float | None
+) -> None:
+    operator = torch.ops.aten.scaled_dot_product_attention.default
+    before, now = (1, 2, 5, 16), (1, 2, 5, after)
+    call = Call(
+        operator,
+        bind(operator, ("q", "k", "v"), {"scale": scale}),
+        (before,),
+        (before,),
+        {"query": before, "key": before},
+        {"query": now, "key": now},
+        {},
+    )
+    assert resize_attention(call).arguments["scale"] == expected

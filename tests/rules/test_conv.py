@@ -1,0 +1,102 @@
+"""Convolutions: what each layout ties together."""
+
+import pytest
+from torch import nn
+from torch.nn import functional
+
+from tests.rules.couplings import read
+
+ROWS = [
+    pytest.param(
+        nn.Conv2d(2, 3, 3),
+        [(1, 2, 4, 4)],
+        "x1=weight1:ab weight0=bias0=out1:cde !position read by a convolution: x2 x3",
+        id="dense",
+    ),
+    pytest.param(
+        nn.Conv2d(2, 3, 3, bias=False),
+        [(1, 2, 4, 4)],
+        "x1=weight1:ab weight0=out1:cde !position read by a convolution: x2 x3",
+        id="no-bias",
+    ),
+    pytest.param(
+        nn.Conv2d(2, 3, 3, padding="same"),
+        [(1, 2, 4, 4)],
+        "x1=weight1:ab weight0=bias0=out1:cde !position read by a convolution: x2 x3",
+        id="padding-by-name",
+    ),
+    pytest.param(
+        nn.Conv1d(2, 3, 1),
+        [(2, 2, 4)],
+        "x0=out0:ab x1=weight1:cd weight0=bias0=out1:efg !position read by a convolution: x2",
+        id="1d-batch",
+    ),
+    pytest.param(
+        nn.Conv3d(2, 3, 1),
+        [(2, 3, 3, 3)],
+        "x0=weight1:ab weight0=bias0=out0:cde !position read by a convolution: x1 x2 x3",
+        id="3d-no-batch",
+    ),
+    pytest.param(
+        nn.Conv2d(4, 4, 3, groups=4),
+        [(1, 4, 4, 4)],
+        "x1=weight0=bias0=out1:abcd !position read by a convolution: x2 x3",
+        id="depthwise",
+    ),
+    pytest.param(
+        nn.Conv2d(2, 4, 3, groups=2),
+        [(1, 2, 4, 4)],
+        "x1:ab weight0=bias0=out1:aabb*cdef {cd|ef} !position read by a convolution: x2 x3",
+        id="depthwise-two-filters",
+    ),
+    pytest.param(
+        nn.Conv2d(4, 4, 3, groups=2),
+        [(1, 4, 4, 4)],
+        "x1:aabb*cdcd weight0=bias0=out1:aabb*efgh weight1:cd {cd|cd} {ef|gh} "
+        "!position read by a convolution: x2 x3",
+        id="grouped",
+    ),
+    pytest.param(
+        nn.Conv2d(4, 2, 3, groups=2),
+        [(1, 4, 4, 4)],
+        "x1:aabb*cdcd weight0=bias0=out1:ab weight1:cd {cd|cd} "
+        "!position read by a convolution: x2 x3",
+        id="grouped-one-filter",
+    ),
+    pytest.param(
+        nn.ConvTranspose2d(2, 3, 2),
+        [(1, 2, 4, 4)],
+        "x1=weight0:ab weight1=bias0=out1:cde !position read by a convolution: x2 x3",
+        id="transposed",
+    ),
+    pytest.param(
+        nn.ConvTranspose1d(2, 3, 2, bias=False),
+        [(1, 2, 4)],
+        "x1=weight0:ab weight1=out1:cde !position read by a convolution: x2",
+        id="transposed-1d",
+    ),
+    pytest.param(
+        nn.ConvTranspose2d(4, 4, 2, groups=2),
+        [(1, 4, 4, 4)],
+        "x1=weight0:aabb*cdef weight1:gh bias0=out1:aabb*ghgh {cd|ef} "
+        "!position read by a convolution: x2 x3",
+        id="transposed-grouped",
+    ),
+    pytest.param(
+        nn.ConvTranspose2d(4, 4, 2, groups=4),
+        [(1, 4, 4, 4)],
+        "x1=weight0=bias0=out1:abcd !position read by a convolution: x2 x3",
+        id="transposed-depthwise",
+    ),
+    pytest.param(
+        functional.conv2d,
+        [(1, 2, 4, 4), (3, 2, 1, 1)],
+        "x1=y1:ab y0=out1:cde !position read by a convolution: x2 x3",
+        id="weight-from-elsewhere",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "shapes", "expected"), ROWS)
+def test_couples(layer: nn.Module, shapes: list[tuple[int, ...]], expected: str) -> None:
+    assert read(layer, *shapes) == expected

@@ -1,0 +1,187 @@
+"""One model in one process, for `tools/peer_table.py`: shrink, or Torch-Pruning, timed and checked.
+
+Prints JSON lines; each adds facts to those before, so that a process that is killed has said how
+far it came. Run as `python tools/peer_worker.py CPU_SECONDS JOB MODEL [NUMBER]`.
+"""
+
+import functools
+import json
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+from shrink.api import compress
+from shrink.core.inputs import Inputs, map_tensors, tensors_in
+from shrink.measure.macs import count_macs
+from shrink.models import resolve
+
+BUDGET = 0.5
+CLASSES = 1000
+SEED = 0
+
+
+def main() -> None:
+    """Run the job that the arguments name."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    limit, job, name, *numbers = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(limit), resource.RLIM_INFINITY))
+    say(stage="build the model")
+    try:
+        JOBS[job](name, *map(float, numbers))
+        say(stage="")
+    except Exception as error:  # noqa: BLE001  the failure is the result
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        say(error=f"{type(error).__name__}: {first_line}")
+
+
+def say(**facts: object) -> None:
+    """Add facts to those already said."""
+    print(json.dumps(facts), flush=True)
+
+
+def build(name: str) -> tuple[nn.Module, Inputs]:
+    """Build a torchvision model with seeded random weights, in eval mode, and its inputs."""
+    found = resolve(name, weights="random", seed=SEED)
+    return found.module, found.inputs
+
+
+def run_ours(name: str) -> None:
+    """Compress to half the MACs: CPU time of the first and of the second run, then the checks."""
+    model, inputs = build(name)
+    half = functools.partial(compress, model, inputs, flops=BUDGET, seed=SEED, measure=False)
+    for order in ("first", "second"):
+        say(stage=f"compress, {order} run")
+        start = time.process_time()
+        half(verify=False)
+        say(**{f"cpu_s_{order}": time.process_time() - start})
+    say(stage="verify")
+    result = half()
+    certificate = result.report.verification
+    say(
+        form=result.report.model["form"],
+        error_relative=certificate.error if certificate else None,
+        tolerance=certificate.tolerance if certificate else None,
+        dtype=certificate.dtype if certificate else None,
+    )
+    check(model, result.model, inputs)
+
+
+def run_peer(name: str, ratio: float) -> None:
+    """Prune with Torch-Pruning: CPU time of the first and of the second run, then the checks."""
+    say(channel_ratio=ratio)
+    original, inputs = build(name)
+    pruned = original
+    for order in ("first", "second"):
+        model, _ = build(name)
+        say(stage=f"prune, {order} run")
+        start = time.process_time()
+        prune(model, inputs, ratio)
+        say(**{f"cpu_s_{order}": time.process_time() - start})
+        pruned = model
+    check(original, pruned, inputs)
+
+
+def prune(model: nn.Module, inputs: Inputs, ratio: float) -> None:
+    """Prune a model in place as Torch-Pruning's README does: nothing set for any architecture."""
+    sizes = (
+        (m, getattr(m, "out_features", getattr(m, "out_channels", 0))) for m in model.modules()
+    )
+    pruner = torch_pruning.pruner.BasePruner(
+        model,
+        inputs.args,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=False,
+        pruning_ratio=ratio,
+        ignored_layers=[module for module, size in sizes if size == CLASSES],
+    )
+    pruner.step()
+
+
+def check(original: nn.Module, smaller: nn.Module, inputs: Inputs) -> None:
+    """Run both modes, one backward pass on batch 2, and compare output shapes and MACs."""
+    batch = map_tensors(inputs, lambda x: torch.cat([x, x.flip(0)]))
+    for training in (False, True):
+        mode = "train" if training else "eval"
+        say(stage=f"forward in {mode} mode")
+        expected = shapes_of(original.train(training), batch)
+        if shapes_of(smaller.train(training), batch) != expected:
+            raise ValueError(f"the output shapes changed in {mode} mode")
+    say(stage="backward in train mode")
+    outputs = tensors_in(smaller(*batch.args, **batch.kwargs))
+    torch.stack([x.mean() for x in outputs]).sum().backward()
+    if not any(p.grad is not None for p in smaller.parameters()):
+        raise ValueError("no parameter has a gradient")
+    smaller.zero_grad(set_to_none=True)
+    say(stage="count MACs")
+    before, after = (count_macs(m.eval(), inputs)[0] for m in (original, smaller))
+    say(macs_before=before, macs_after=after, params=sum(p.numel() for p in smaller.parameters()))
+
+
+def shapes_of(model: nn.Module, inputs: Inputs) -> list[tuple[int, ...]]:
+    """Run a model and list the shapes of its outputs."""
+    with torch.no_grad():
+        return [tuple(x.shape) for x in tensors_in(model(*inputs.args, **inputs.kwargs))]
+
+
+def measure_memory_of_ours(name: str) -> None:
+    """Report peak resident memory of the pipeline, without and then with the certificate."""
+    base = resident()
+    model, inputs = build(name)
+    half = functools.partial(compress, model, inputs, flops=BUDGET, seed=SEED, measure=False)
+    say(model_bytes=bytes_of(model), stage="compress")
+    _, peak = peak_of(lambda: half(verify=False))
+    say(peak_bytes=peak - base, stage="compress and verify")
+    result, peak = peak_of(half)
+    say(peak_bytes_verified=peak - base, dtype=result.report.verification.dtype)
+
+
+def measure_memory_of_peer(name: str, ratio: float) -> None:
+    """Report peak resident memory of Torch-Pruning."""
+    base = resident()
+    model, inputs = build(name)
+    say(model_bytes=bytes_of(model), stage="prune")
+    _, peak = peak_of(lambda: prune(model, inputs, ratio))
+    say(peak_bytes=peak - base)
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Bytes of the parameters and buffers."""
+    tensors: Iterator[Tensor] = (t for get in (model.parameters, model.buffers) for t in get())
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def peak_of(function: Callable[[], Any]) -> tuple[Any, int]:  # Any: what the function returns
+    """Call a function; returns its result and the peak resident bytes meanwhile."""
+    Path("/proc/self/clear_refs").write_text("5")  # the mark begins again at what is resident now
+    result = function()
+    return result, _status("VmHWM")
+
+
+def resident() -> int:
+    """Bytes resident now."""
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+JOBS: dict[str, Callable[..., None]] = {
+    "ours": run_ours,
+    "peer": run_peer,
+    "memory-ours": measure_memory_of_ours,
+    "memory-peer": measure_memory_of_peer,
+}
+
+if __name__ == "__main__":
+    main()
