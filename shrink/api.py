@@ -49,6 +49,7 @@ from shrink.rules.registry import Couple
 from shrink.verify.certify import certify
 
 Progress = Callable[[str], AbstractContextManager[None]]
+_SLOW_TO_VERIFY = 10**10  # MACs; above, one random input instead of two: float64 takes its time
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -597,7 +598,10 @@ def _certify(
     *,
     seed: int,
 ) -> Certificate:
-    certificate = certify(model, made.model, inputs, graph, groups, kept, plan, seed=seed)
+    trials = 1 if _graph_macs(graph) > _SLOW_TO_VERIFY else 2
+    certificate = certify(
+        model, made.model, inputs, graph, groups, kept, plan, seed=seed, trials=trials
+    )
     if not certificate.passed:
         raise VerificationError(
             f"the smaller model differs by {certificate.error:.3g} relative "

@@ -306,7 +306,8 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         "",
         f"Made by `{about['command']}` on {about['date']}. Device {about['device']},"
         f" {about['dtype']}, batch {about['batch']}",
-        f"(training: batch 2), random weights (seed 0), Python {about['python']}, {packages}.",
+        "(training: batch 2) of 224 x 224 pixels (inception_v3: 299), random weights (seed 0),",
+        f"Python {about['python']}, {packages}.",
         f"Every model runs in its own process, {about['limit_cpu_s']} CPU s at most.",
         "",
         "- **shrink**: `shrink.compress(model, inputs, flops=0.5)`. *ok*: forward in eval and train"

@@ -26,6 +26,7 @@ from shrink.models import resolve
 BUDGET = 0.5
 CLASSES = 1000
 SEED = 0
+SIZE, INCEPTION = 224, 299  # pixels; inception_v3 takes no less
 
 
 def main() -> None:
@@ -49,8 +50,9 @@ def say(**facts: object) -> None:
 
 
 def build(name: str) -> tuple[nn.Module, Inputs]:
-    """Build a torchvision model with seeded random weights, in eval mode, and its inputs."""
-    found = resolve(name, weights="random", seed=SEED)
+    """Build a torchvision model with seeded random weights, in eval mode, and one input image."""
+    size = INCEPTION if name == "inception_v3" else SIZE
+    found = resolve(name, weights="random", input=f"1,3,{size},{size}", seed=SEED)
     return found.module, found.inputs
 
 

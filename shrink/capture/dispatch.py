@@ -46,6 +46,7 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         self.ops: list[fx.Node] = []
         # id of a tensor -> the tensor, lest the id be used again, and the node of its present value
         self.nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
+        self.made: dict[int, tuple[Tensor, fx.Node]] = {}  # by storage: arange, zeros, ...
         self.names: dict[int, str] = {}  # id of a stored tensor -> its name
         self.tensors: dict[str, str] = {}
         self.constants: dict[str, Tensor] = {}
@@ -67,6 +68,8 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         self.ops.append(node)
         if isinstance(result, Tensor):
             self.bind(result, node)
+            if not node.all_input_nodes:  # torch hands out another object of the same storage
+                self.made[result.untyped_storage()._cdata] = (result, node)
         else:
             for position, part in enumerate(result if isinstance(result, tuple | list) else ()):
                 if isinstance(part, Tensor):
@@ -85,6 +88,9 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         found, node = self.nodes.get(id(tensor), (None, None))
         if found is None or node is None or found() is not tensor:
             name = self.names.get(id(tensor))
+            made, node = self.made.get(tensor.untyped_storage()._cdata, (None, None))
+            if name is None and made is not None and node is not None and _same(made, tensor):
+                return node
             if name is None:  # a tensor that is neither input, stored, nor made by an operator
                 name = f"constant_{len(self.constants)}"
                 self.constants[name] = _with_data(tensor)
@@ -96,9 +102,9 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: Any) -> None:
         parent = self.stack[-1] if self.stack else -1
-        self.stack.append(len(self.calls))
         call_args, call_kwargs = map_tensors((args, kwargs), self.node_of)
         start = len(self.ops)
+        self.stack.append(len(self.calls))
         self.calls.append(ModuleCall(path, call_args, call_kwargs, None, start, start, parent))
 
     def leave(self, output: Any) -> None:
@@ -113,6 +119,10 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
             len(self.ops),
             call.parent,
         )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
 
 
 def _with_data(constant: Tensor) -> Tensor:

@@ -21,11 +21,56 @@ from shrink.rules.site import bind
 
 # Arguments that name dimensions and positions, never a width.
 _POSITIONAL = frozenset(
-    "dim dims dim0 dim1 start_dim end_dim axis0 axis1 keepdim dimension output_size kernel_size "
-    "stride padding dilation ceil_mode count_include_pad divisor_override p train eps momentum "
-    "dtype layout device pin_memory memory_format copy implicit cudnn_enabled cudnn_enable "
-    "approximate inplace alpha beta negative_slope min_val max_val threshold mode align_corners "
-    "scales_h scales_w scale_factors half_to_float correction non_blocking is_causal".split()
+    {
+        "dim",
+        "dims",
+        "dim0",
+        "dim1",
+        "start_dim",
+        "end_dim",
+        "axis0",
+        "axis1",
+        "keepdim",
+        "dimension",
+        "output_size",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "ceil_mode",
+        "count_include_pad",
+        "divisor_override",
+        "p",
+        "train",
+        "eps",
+        "momentum",
+        "dtype",
+        "layout",
+        "device",
+        "pin_memory",
+        "memory_format",
+        "copy",
+        "implicit",
+        "cudnn_enabled",
+        "cudnn_enable",
+        "approximate",
+        "inplace",
+        "alpha",
+        "beta",
+        "negative_slope",
+        "min_val",
+        "max_val",
+        "threshold",
+        "mode",
+        "align_corners",
+        "scales_h",
+        "scales_w",
+        "scale_factors",
+        "half_to_float",
+        "correction",
+        "non_blocking",
+        "is_causal",
+    }
 )
 _MOST_TRIALS = 24
 
@@ -88,7 +133,8 @@ def _touched_calls(graph: Graph, prediction: Prediction) -> set[int]:
 
 
 def _is_of_torch_nn(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.") and not any(True for _ in module.children())
+    is_torchs = type(module).__module__.startswith("torch.nn.")
+    return is_torchs and next(module.children(), None) is None
 
 
 def _has_number(node: fx.Node) -> bool:
@@ -146,10 +192,10 @@ def _same(found: fx.Node, expected: fx.Node, prediction: Prediction) -> bool:
     if shapes_of(found.meta["val"]) != prediction.shapes[expected.name]:
         return False
     if found.target is operator.getitem:
-        return found.args[1] == expected.args[1]
-    return _plain(bind(found.target, found.args, found.kwargs)) == _plain(
-        bind(found.target, *literals(expected, prediction))
-    )
+        return bool(found.args[1] == expected.args[1])
+    given = bind(found.target, found.args, found.kwargs)
+    predicted = bind(found.target, *literals(expected, prediction))
+    return bool(_plain(given) == _plain(predicted))
 
 
 def _plain(value: Any) -> Any:
@@ -260,7 +306,9 @@ def _candidates(
     changes: dict[int, int] = {}
     call = graph.calls[index]
     for node in graph.ops[call.start : call.stop]:
-        for before, after in zip(shapes_of(node.meta["val"]), prediction.shapes[node.name], strict=True):
+        for before, after in zip(
+            shapes_of(node.meta["val"]), prediction.shapes[node.name], strict=True
+        ):
             changes.update((a, b) for a, b in zip(before, after, strict=True) if a != b)
     for node in _own(graph, index):
         if node.name in prediction.calls:

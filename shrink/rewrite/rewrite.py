@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from shrink.core.errors import CaptureError, RewriteError
@@ -14,7 +13,7 @@ from shrink.core.inputs import Inputs, enlarge_batch
 from shrink.core.plan import Plan
 from shrink.rewrite.graft import Variants, graft
 from shrink.rewrite.predict import Kept, Prediction, literals, predict
-from shrink.rewrite.repair import Record, Repairs, make_arguments, find_suspects, repair
+from shrink.rewrite.repair import Record, Repairs, find_suspects, make_arguments, repair
 from shrink.rewrite.sizes import find_resizer
 from shrink.rewrite.slice import slice_copy
 from shrink.rules.site import bind

@@ -420,7 +420,8 @@ def reshape(store: Store, value: Value, shape: Sequence[int], reason: Reason) ->
     shape = tuple(int(n) for n in shape)
     if shape == value.shape:
         return value
-    if not any(of(store, value, d) for d in range(value.rank)) or 0 in shape:
+    # Every dimension is read, so that what is found of it is known to later uses too.
+    if not any([of(store, value, d) for d in range(value.rank)]) or 0 in shape:  # noqa: C419
         return unlabelled(shape)
     ends_in, ends_out = _suffixes(value.shape), _suffixes(shape)
     bounds = sorted(set(ends_in) | set(ends_out))

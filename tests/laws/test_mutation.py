@@ -133,7 +133,6 @@ MUTATIONS = [
         tokens,
         without("weight", aten.layer_norm.default),
         id="layer-norm-affine",
-        marks=pytest.mark.xfail(reason="the reference run raises what torch raises"),
     ),
     pytest.param(
         lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4)),

@@ -34,6 +34,7 @@ def captured(model: nn.Module, *inputs: Tensor) -> Graph:
         aliases={},
         inputs=(),
         calls=(),
+        constants={},
         capture="export",
     )
 

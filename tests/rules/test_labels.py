@@ -120,7 +120,6 @@ def test_a_view_that_crosses_is_frozen_with_the_reason(
     assert write(store, {"x": x, "y": y}) == "!crosses: x0 x1"
 
 
-@pytest.mark.xfail(reason="reshape forgets the later dimensions of a stored tensor")
 def test_dims_outside_a_crossing_pass() -> None:
     text = after(view(2, 3, 2, 2), shape=(2, 2, 3, 2))
     assert text == "x0=y0:ab x3=y3:cd !crosses: x1 x2"
