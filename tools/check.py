@@ -15,6 +15,7 @@ STATIC = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "types": [sys.executable, "-m", "mypy"],
     "layers": [str(SCRIPTS / "lint-imports")],
+    "op table": [sys.executable, "tools/op_table.py", "--check"],
 }
 TESTS = {"tests": [sys.executable, "-m", "pytest", "-q", "-m", "not slow and not zoo"]}
 

@@ -98,6 +98,6 @@ def find_normalised(operator: Operator) -> Normalised | None:
     return _registered(_NORMALISES, operator)  # type: ignore[no-any-return]  # a rule
 
 
-def registered() -> list[Operator]:
-    """List the operators with a coupling rule."""
-    return list(_COUPLES)
+def coupling_rules() -> dict[Operator, Couple]:
+    """List the operators with a coupling rule, and the rule."""
+    return dict(_COUPLES)

@@ -13,7 +13,7 @@ from shrink.rules.registry import (
     find_resize,
     is_pointwise,
     normalises,
-    registered,
+    coupling_rules,
     resizes,
 )
 from shrink.rules.site import Site, bind, unbind
@@ -43,9 +43,9 @@ def test_registering_twice_is_refused(register: object, operator: object) -> Non
     assert "already" in caught.value.what
 
 
-def test_every_registered_operator_exists() -> None:
+def test_every_coupling_rules_operator_exists() -> None:
     assert len(families.FAMILIES) >= 10
-    for operator in registered():
+    for operator in coupling_rules():
         if isinstance(operator, str):  # of a library that need not be there
             namespace, _, name = operator.partition("::")
             assert namespace != "torchvision" or hasattr(torch.ops.torchvision, name), operator

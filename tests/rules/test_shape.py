@@ -13,7 +13,6 @@ def shuffle(x: Tensor) -> Tensor:
     return x.view(1, 2, 3).transpose(1, 2).reshape(1, 6)
 
 
-
 ROWS = [
     pytest.param(nn.Flatten(), [(1, 2, 2)], "x1:ab x2:cd out1:aabb*cdcd", id="flatten"),
     pytest.param(
