@@ -22,8 +22,8 @@ def render() -> str:
     lines = [
         "# Operators",
         "",
-        "Written by `python tools/op_table.py` from the rules in `shrink/rules/`. Operators that torch tags",
-        "as element-wise need no row. Any other operator freezes what it touches, and is reported.",
+        "Written by `python tools/op_table.py` from the rules in `shrink/rules/`. Operators that",
+        "torch tags as element-wise need no row. Any other freezes what it touches, and is reported.",
         "",
         "| family | operators | what is tied | literals follow | normalises |",
         "|---|---|---|---|---|",

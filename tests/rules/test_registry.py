@@ -8,12 +8,12 @@ from shrink.rules import families, registry
 from shrink.rules.labels import Value
 from shrink.rules.registry import (
     couples,
+    coupling_rules,
     find_couple,
     find_normalised,
     find_resize,
     is_pointwise,
     normalises,
-    coupling_rules,
     resizes,
 )
 from shrink.rules.site import Site, bind, unbind
