@@ -23,7 +23,7 @@ def render() -> str:
         "# Operators",
         "",
         "Written by `python tools/op_table.py` from the rules in `shrink/rules/`. Operators that",
-        "torch tags as element-wise need no row. Any other freezes what it touches, and is reported.",
+        "torch tags as element-wise need no row. Others freeze what they touch, and are reported.",
         "",
         "| family | operators | what is tied | literals follow | normalises |",
         "|---|---|---|---|---|",
