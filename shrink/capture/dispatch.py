@@ -58,6 +58,9 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
     ) -> Any:  # Any: the signature is torch's
         kwargs = kwargs or {}
         before = map_tensors((args, kwargs), self.node_of)
+        if torch.Tag.inplace_view in func.tags:  # which changes the shape of what is remembered
+            for node in self._nodes_of(before):
+                node.meta["val"] = map_tensors(node.meta["val"], torch.empty_like)
         result = self.world.run(func, args, kwargs)
         if func is torch.ops.prim.device.default:
             return result
@@ -78,6 +81,11 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
                     self.ops.append(item)
                     self.bind(part, item)
         return result
+
+    def _nodes_of(self, arguments: Any) -> list[fx.Node]:
+        found: list[fx.Node] = []
+        fx.map_arg(arguments, found.append)
+        return found
 
     def bind(self, tensor: Tensor, node: fx.Node) -> None:
         """Remember which node made the present value of a tensor."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import fx
 
 from shrink.core.graph import Graph
@@ -137,12 +136,3 @@ def cost_of_macs(
             args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), shape_of)
             total = total + formula(args, kwargs, shapes[node.name])
     return polynomial([total])
-
-
-def evaluate(cost: Polynomial) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-    """Make a one-row polynomial a function of counts (..., groups) -> (...)."""
-
-    def at(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        return cost(counts)[..., 0]
-
-    return at

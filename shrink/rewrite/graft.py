@@ -7,7 +7,7 @@ operators come from the graph, with the sizes that the plan predicts.
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from shrink.core.errors import RewriteError
 from shrink.core.graph import Graph, ModuleCall, map_nodes
 from shrink.core.inputs import tensors_in
 from shrink.rewrite.predict import Prediction, literals
+from shrink.rules.site import bind, unbind
 
 _NAMESPACE = {
     "torch": torch,
@@ -57,7 +58,7 @@ class Graft(nn.Module):
     ) -> None:
         super().__init__()
         self.__dict__.update(source.__dict__)
-        self.replaced = type(source).__qualname__
+        self.replaced = getattr(source, "replaced", type(source).__qualname__)
         self.code = code
         self.signature = signature
         self.arity = arity
@@ -124,7 +125,7 @@ def graft(
     prediction: Prediction,
     variants: Variants,
     *,
-    inline: frozenset[int] = frozenset(),
+    inline: Collection[int] = (),
 ) -> Graft:
     """Generate the replacement of one module from one of its calls.
 
@@ -206,7 +207,7 @@ class _Writer:
             self.values[node.name] = self.new.create_node("get_attr", name)
         return self.values[node.name]
 
-    def write(self, index: int, inline: frozenset[int]) -> None:
+    def write(self, index: int, inline: Collection[int]) -> None:
         call = self.graph.calls[index]
         position = call.start
         for number, child in enumerate(self.graph.calls):
@@ -249,16 +250,17 @@ class _Writer:
                 (self.value(source), item),  # type: ignore[arg-type]  # a node by construction
             )
             return
-        args, kwargs = literals(node, self.prediction)
-        args = tuple(self.literal(node, i, v) for i, v in enumerate(args))
-        kwargs = {k: self.literal(node, k, v) for k, v in kwargs.items()}
+        # By name: a literal that equals its default is left out of a captured call.
+        named = bind(node.target, *literals(node, self.prediction))
+        written = {name: self.literal(node, name, value) for name, value in named.items()}
+        args, kwargs = unbind(node.target, written)
         result = self.new.call_function(node.target, args, kwargs)  # type: ignore[arg-type]  # an op
         rewritten = self.prediction.calls.get(node.name)
         if rewritten is not None and rewritten.factor != 1.0:
             result = self.new.call_function(torch.ops.aten.mul.Scalar, (result, rewritten.factor))
         self.values[node.name] = result
 
-    def literal(self, node: fx.Node, key: int | str, value: Any) -> Any:
+    def literal(self, node: fx.Node, key: str, value: Any) -> Any:
         """Write an argument: a tensor, or a literal as a function of batch size and mode."""
         variant = _argument(self.variants.twins.get(node.name), key)
         trained = _argument(self.variants.trained.get(node.name), key)
@@ -325,12 +327,10 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _argument(node: fx.Node | None, key: int | str) -> Any:
+def _argument(node: fx.Node | None, key: str) -> Any:
     if node is None:
         return _ABSENT
-    if isinstance(key, int):
-        return node.args[key] if key < len(node.args) else _ABSENT
-    return node.kwargs.get(key, _ABSENT)
+    return bind(node.target, node.args, node.kwargs).get(key, _ABSENT)
 
 
 def _spread(value: Any, count: int) -> list[Any]:

@@ -1,6 +1,6 @@
 """What the graph of the smaller model must look like: shapes and literals of every call."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,10 +134,3 @@ def literals(node: fx.Node, prediction: Prediction) -> tuple[tuple[Any, ...], Ma
     """Read the arguments a node will have after the cut."""
     call = prediction.calls.get(node.name)
     return (call.args, call.kwargs) if call else (node.args, node.kwargs)
-
-
-def spans(graph: Graph, path: str) -> Iterator[int]:
-    """List the calls of one module, as indices into `graph.calls`."""
-    for index, call in enumerate(graph.calls):
-        if call.path == path:
-            yield index

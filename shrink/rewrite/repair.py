@@ -176,8 +176,13 @@ def make_arguments(
 ) -> Inputs:
     """Make the arguments of a call as tensors of given shapes, on "meta" without data."""
 
+    made: dict[str, torch.Tensor] = {}  # an argument given twice is one tensor, as it was
+
     def make(node: fx.Node) -> torch.Tensor:
-        return torch.zeros(shapes[node.name][0], dtype=node.meta["val"].dtype, device=device)
+        if node.name not in made:
+            dtype = node.meta["val"].dtype
+            made[node.name] = torch.zeros(shapes[node.name][0], dtype=dtype, device=device)
+        return made[node.name]
 
     args, kwargs = map_nodes((tuple(call.args), dict(call.kwargs)), make)
     return Inputs(args, kwargs)

@@ -62,6 +62,7 @@ def rewrite(
     repairs: dict[str, tuple[str, ...]] = {}
     grafts: list[Mapping[str, str]] = []
     learned = Repairs()
+    inlined: set[int] = set()
     batched = _Batched(model, inputs, graph, record)
     for index in _inner_first(graph, find_suspects(smaller, graph, prediction)):
         path = graph.calls[index].path
@@ -76,8 +77,10 @@ def rewrite(
         call = graph.calls[index]
         if any(selects_by_value(n) for n in graph.ops[call.start : call.stop]):
             continue  # its sizes may depend on data; the certificate tells whether it fits
-        smaller, replaced = _graft(smaller, model, graph, index, prediction, batched, record)
-        grafts.append(replaced)
+        smaller, replaced = _graft(
+            smaller, model, graph, index, prediction, batched, record, inlined
+        )
+        grafts = [g for g in grafts if g["module"] != replaced["module"]] + [replaced]
     if graph.training is not None:
         _check_training(smaller, inputs, record)
     form = "program" if any(not g["module"] for g in grafts) else "grafts" if grafts else "module"
@@ -145,20 +148,24 @@ def _graft(
     prediction: Prediction,
     batched: _Batched,
     record: Record,
+    inlined: set[int],
 ) -> tuple[nn.Module, Mapping[str, str]]:
-    """Replace a module, or the smallest one around it for which that is possible."""
+    """Replace a module, or the smallest one around it for which that is possible.
+
+    Args:
+        inlined: calls written out so far instead of calling their modules; added to.
+    """
     reason = ""
-    inline: frozenset[int] = frozenset()
     while index >= 0:
         path = graph.calls[index].path
         module = smaller.get_submodule(path)
         variants = _variants(model, graph, index, batched(), record)
         try:
             original = model.get_submodule(path)
-            new = graft(module, original, graph, index, prediction, variants, inline=inline)
+            new = graft(module, original, graph, index, prediction, variants, inline=inlined)
         except RewriteError as error:
             reason = str(error)
-            inline |= {index}
+            inlined.add(index)
             index = graph.calls[index].parent
             continue
         why = "its forward computes sizes that no stored attribute decides"

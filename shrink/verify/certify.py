@@ -51,7 +51,7 @@ def certify(  # noqa: PLR0913  the whole pipeline, to be proven
     """
     stored, constants = _stored(model), {**_attributes(model), **graph.constants}
     zero = frozenset(n for n, t in stored.items() if t.is_floating_point() and not t.any())
-    perturb = _Perturb(seed, zero)
+    perturb = _Perturb(seed, zero, frozenset(stored))
     worst, first = 0.0, ""
     with torch.no_grad(), _as_float64(smaller, plan, perturb):
         for trial in range(trials):
@@ -180,10 +180,11 @@ class _Perturb:
 
     seed: int
     zero: frozenset[str]
+    names: frozenset[str]
 
     def applies(self, name: str, shape: tuple[int, ...]) -> bool:
         """Tell whether a tensor of this name and original shape is disturbed."""
-        return name in self.zero or sum(n > 1 for n in shape) <= 1
+        return name in self.names and (name in self.zero or sum(n > 1 for n in shape) <= 1)
 
     def __call__(
         self,
