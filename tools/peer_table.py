@@ -89,6 +89,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--models", default="*", metavar="PATTERN", help="a glob of names")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--memory", nargs="+", metavar="MODEL", help="measure peak memory instead")
+    parser.add_argument("--no-peer", action="store_true", help="shrink only")
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
     parser.add_argument("--limit", type=int, default=300, help="CPU seconds for each process")
     parser.add_argument("--cache", type=Path, help="JSON lines; default: a fresh temporary file")
@@ -130,6 +131,8 @@ def run_models(names: Iterable[str], cache: Cache, options: argparse.Namespace) 
 def run_model(name: str, cache: Cache, options: argparse.Namespace) -> None:
     """Run shrink, then Torch-Pruning with the channel ratio that leaves about the same MACs."""
     ours = run_job(["ours", name], cache, options)
+    if options.no_peer:
+        return
     target = macs_ratio(ours) or BUDGET
     ratio = 1 - target**0.5  # what a chain of convolutions would need
     for _ in range(ATTEMPTS):
