@@ -127,6 +127,7 @@ def _write_model(folder: Path, model: nn.Module, inputs: Inputs) -> None:
             )
     try:
         safetensors.torch.save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+        shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors writes for the owner alone
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(
             f"cannot be saved as safetensors: {error}",
