@@ -189,7 +189,7 @@ def run_job(arguments: list[str], cache: Cache, options: argparse.Namespace) -> 
 
 def reason_of(facts: Mapping[str, Any]) -> str:
     """Say why a job failed; empty if it did not."""
-    return f"{facts['stage']}: {facts['error']}" if facts.get("error") else ""
+    return ": ".join(p for p in (facts["stage"], facts["error"]) if p) if facts.get("error") else ""
 
 
 def make_row(name: str, cache: Cache) -> Facts:
@@ -252,6 +252,7 @@ def summarise(rows: list[Facts]) -> Facts:
         "models": len(rows),
         "ours_ok": sum(r["ours"]["ok"] for r in rows),
         "peer_ok": sum(r["peer"]["ok"] for r in rows),
+        "peer_run": sum(r["peer"]["reason"] != "not run" for r in rows),
         "worst_error_relative": max((r["ours"]["error_relative"] or 0.0) for r in rows),
         "forms": count(r["ours"]["form"] for r in rows if r["ours"]["form"]),
     }
@@ -343,7 +344,7 @@ def _summary_lines(summary: Mapping[str, Any]) -> list[str]:
         "| | shrink | Torch-Pruning |",
         "|---|---|---|",
         f"| models ok | {summary['ours_ok']} of {summary['models']} |"
-        f" {summary['peer_ok']} of {summary['models']} |",
+        f" {summary['peer_ok']} of {summary['peer_run']} run |",
         f"| largest certificate error (relative) | {summary['worst_error_relative']:.1e} | none |",
         f"| form of the result | {forms} | module |",
         "",
@@ -379,7 +380,7 @@ def _model_lines(rows: list[Facts]) -> list[str]:
             _number(ours["macs_ratio"], "{:.4f}"),
             _number(ours["error_relative"], "{:.1e}"),
             _pair(ours["cpu_s_first"], ours["cpu_s_second"]),
-            "ok" if peer["ok"] else "failed",
+            "ok" if peer["ok"] else "not run" if peer["reason"] == "not run" else "failed",
             _number(peer["macs_ratio"], "{:.4f}"),
             _pair(peer["cpu_s_first"], peer["cpu_s_second"]),
             _pair(row["cpu_ratio_first"], row["cpu_ratio_second"]),
@@ -387,7 +388,7 @@ def _model_lines(rows: list[Facts]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     sides: tuple[tuple[str, str], ...] = (("ours", "shrink"), ("peer", "Torch-Pruning"))
     for side, name in sides:
-        failed = [r for r in rows if not r[side]["ok"]]
+        failed = [r for r in rows if not r[side]["ok"] and r[side]["reason"] != "not run"]
         if failed:
             lines += ["", f"## Why {name} fails", ""]
             lines += [f"- {r['model']}: {r[side]['reason'][:160]}" for r in failed]
