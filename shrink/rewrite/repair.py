@@ -175,7 +175,6 @@ def make_arguments(
     call: ModuleCall, shapes: Mapping[str, tuple[tuple[int, ...], ...]], *, device: str = "meta"
 ) -> Inputs:
     """Make the arguments of a call as tensors of given shapes, on "meta" without data."""
-
     made: dict[str, torch.Tensor] = {}  # an argument given twice is one tensor, as it was
 
     def make(node: fx.Node) -> torch.Tensor:
