@@ -11,7 +11,6 @@ in the cache file, so an interrupted run goes on where it stopped.
 import argparse
 import datetime
 import fnmatch
-import importlib.metadata
 import json
 import math
 import os
@@ -20,17 +19,28 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
 import torchvision
+from jobs import (
+    ROOT,
+    Cache,
+    Facts,
+    add_to_cache,
+    count,
+    cpu_name,
+    macs_ratio,
+    number,
+    read_cache,
+    reason_of,
+    run_all,
+    versions,
+)
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).resolve().parent / "peer_worker.py"
 BUDGET = 0.5
 TOLERANCE = 0.01  # of the original's MACs: what counts as the same
@@ -47,9 +57,6 @@ QUICK = (
 )
 PACKAGES = ("torch", "torchvision", "torch-pruning", "fvcore", "numpy")
 
-Facts = dict[str, Any]  # Any: JSON values
-Cache = dict[tuple[str, str], Facts]
-
 
 def main() -> int:
     """Run what the arguments ask for and print or write the table."""
@@ -63,7 +70,7 @@ def main() -> int:
         chosen = [n for n in every if fnmatch.fnmatch(n, options.models)]
         if options.quick:
             chosen = [n for n in chosen if n in QUICK]
-        run_models(chosen, cache, options)
+        run_all(chosen, lambda name: run_model(name, cache, options), options.jobs)
     rows = [make_row(n, cache) for n in sorted({n for job, n in cache if job == "ours"})]
     document = {
         "environment": describe_environment(options),
@@ -101,33 +108,6 @@ def read_arguments() -> argparse.Namespace:
     return options
 
 
-def read_cache(path: Path) -> Cache:
-    """Read what earlier runs found; a later line replaces an earlier one."""
-    if not path.is_file():
-        return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(line["job"], line["model"]): line["facts"] for line in lines}
-
-
-def run_models(names: Iterable[str], cache: Cache, options: argparse.Namespace) -> None:
-    """Run the jobs of every model that the cache does not hold."""
-    names = list(names)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with (
-        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
-        ThreadPoolExecutor(options.jobs) as pool,
-    ):
-        task = progress.add_task("models", total=len(names))
-
-        def run(name: str) -> None:
-            progress.update(task, description=name)
-            run_model(name, cache, options)
-            progress.advance(task)
-
-        list(pool.map(run, names))
-
-
 def run_model(name: str, cache: Cache, options: argparse.Namespace) -> None:
     """Run shrink, then Torch-Pruning with the channel ratio that leaves about the same MACs."""
     ours = run_job(["ours", name], cache, options)
@@ -144,11 +124,6 @@ def run_model(name: str, cache: Cache, options: argparse.Namespace) -> None:
         ratio = 1 - target ** (1 / power)
         del cache["peer", name]
     cache["peer", name] = peer
-
-
-def macs_ratio(facts: Mapping[str, Any]) -> float | None:
-    """MACs after / before, where a job came so far."""
-    return facts["macs_after"] / facts["macs_before"] if "macs_after" in facts else None
 
 
 def measure_memory(name: str, cache: Cache, options: argparse.Namespace) -> None:
@@ -182,14 +157,8 @@ def run_job(arguments: list[str], cache: Cache, options: argparse.Namespace) -> 
             last = (process.stderr.splitlines() or [""])[-1]
             facts["error"] = f"exit code {process.returncode} {last}"
         cache[job, name] = facts
-        with options.cache.open("a") as file:
-            file.write(json.dumps({"job": job, "model": name, "facts": facts}) + "\n")
+        add_to_cache(options.cache, job, name, facts)
     return cache[job, name]
-
-
-def reason_of(facts: Mapping[str, Any]) -> str:
-    """Say why a job failed; empty if it did not."""
-    return ": ".join(p for p in (facts["stage"], facts["error"]) if p) if facts.get("error") else ""
 
 
 def make_row(name: str, cache: Cache) -> Facts:
@@ -270,12 +239,6 @@ def summarise(rows: list[Facts]) -> Facts:
     return summary
 
 
-def count(values: Iterable[str]) -> dict[str, int]:
-    """Count equal values."""
-    listed = list(values)
-    return {value: listed.count(value) for value in sorted(set(listed))}
-
-
 def describe_environment(options: argparse.Namespace) -> Facts:
     """Say where, with what and how the table was made."""
     arguments = [f"--models '{options.models}'"] if options.models != "*" else []
@@ -290,15 +253,8 @@ def describe_environment(options: argparse.Namespace) -> Facts:
         "limit_cpu_s": options.limit,
         "jobs": options.jobs,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **versions(PACKAGES),
     }
-
-
-def cpu_name() -> str:
-    """Name of the processor, as the kernel gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def to_markdown(document: Mapping[str, Any]) -> str:
@@ -357,7 +313,7 @@ def _summary_lines(summary: Mapping[str, Any]) -> list[str]:
         if found:
             lines.append(
                 f"| {order} run | {found['models']} | {found['geometric_mean']:.2f} |"
-                f" {found['max']:.2f} ({found['max_model']}) | {_number(found['densenet201'])} |"
+                f" {found['max']:.2f} ({found['max_model']}) | {number(found['densenet201'])} |"
             )
     return lines
 
@@ -374,14 +330,14 @@ def _model_lines(rows: list[Facts]) -> list[str]:
         ours, peer = row["ours"], row["peer"]
         cells = [
             row["model"],
-            _number(row["macs_before"] and row["macs_before"] / 1e9),
+            number(row["macs_before"] and row["macs_before"] / 1e9),
             "ok" if ours["ok"] else "failed",
             ours["form"] or "",
-            _number(ours["macs_ratio"], "{:.4f}"),
-            _number(ours["error_relative"], "{:.1e}"),
+            number(ours["macs_ratio"], "{:.4f}"),
+            number(ours["error_relative"], "{:.1e}"),
             _pair(ours["cpu_s_first"], ours["cpu_s_second"]),
             "ok" if peer["ok"] else "not run" if peer["reason"] == "not run" else "failed",
-            _number(peer["macs_ratio"], "{:.4f}"),
+            number(peer["macs_ratio"], "{:.4f}"),
             _pair(peer["cpu_s_first"], peer["cpu_s_second"]),
             _pair(row["cpu_ratio_first"], row["cpu_ratio_second"]),
         ]
@@ -406,22 +362,18 @@ def _memory_lines(rows: list[Facts]) -> list[str]:
     for row in rows:
         cells = [
             row["model"],
-            _number(row["model_bytes"] and row["model_bytes"] / 1e9),
-            _number(row["ours"]),
-            f"{_number(row['ours_verified'])} ({row['verified_in']})",
-            _number(row["peer"]),
+            number(row["model_bytes"] and row["model_bytes"] / 1e9),
+            number(row["ours"]),
+            f"{number(row['ours_verified'])} ({row['verified_in']})",
+            number(row["peer"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
         lines += [f"\n{reason}" for reason in row["reasons"]]
     return lines
 
 
-def _number(value: float | None, form: str = "{:.2f}") -> str:
-    return "" if value is None else form.format(value)
-
-
 def _pair(first: float | None, second: float | None) -> str:
-    texts: Callable[[float | None], str] = _number
+    texts: Callable[[float | None], str] = number
     return f"{texts(first)} / {texts(second)}" if first is not None else ""
 
 

@@ -5,22 +5,19 @@ far it came. Run as `python tools/peer_worker.py CPU_SECONDS JOB MODEL [NUMBER]`
 """
 
 import functools
-import json
 import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch_pruning
-from torch import Tensor, nn
+from checks import bytes_of, check_runs, count_both, first_line, peak_of, resident, say, twice
+from torch import nn
 
 from shrink.api import compress
-from shrink.core.inputs import Inputs, map_tensors, tensors_in
-from shrink.measure.macs import count_macs
+from shrink.core.inputs import Inputs
 from shrink.models import resolve
 
 BUDGET = 0.5
@@ -40,13 +37,7 @@ def main() -> None:
         JOBS[job](name, *map(float, numbers))
         say(stage="")
     except Exception as error:  # noqa: BLE001  the failure is the result
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        say(error=f"{type(error).__name__}: {first_line}")
-
-
-def say(**facts: object) -> None:
-    """Add facts to those already said."""
-    print(json.dumps(facts), flush=True)
+        say(error=f"{type(error).__name__}: {first_line(error)}")
 
 
 def build(name: str) -> tuple[nn.Module, Inputs]:
@@ -109,29 +100,10 @@ def prune(model: nn.Module, inputs: Inputs, ratio: float) -> None:
 
 
 def check(original: nn.Module, smaller: nn.Module, inputs: Inputs) -> None:
-    """Run both modes, one backward pass on batch 2, and compare output shapes and MACs."""
-    batch = map_tensors(inputs, lambda x: torch.cat([x, x.flip(0)]))
-    for training in (False, True):
-        mode = "train" if training else "eval"
-        say(stage=f"forward in {mode} mode")
-        expected = shapes_of(original.train(training), batch)
-        if shapes_of(smaller.train(training), batch) != expected:
-            raise ValueError(f"the output shapes changed in {mode} mode")
-    say(stage="backward in train mode")
-    outputs = tensors_in(smaller(*batch.args, **batch.kwargs))
-    torch.stack([x.mean() for x in outputs]).sum().backward()
-    if not any(p.grad is not None for p in smaller.parameters()):
-        raise ValueError("no parameter has a gradient")
-    smaller.zero_grad(set_to_none=True)
-    say(stage="count MACs")
-    before, after = (count_macs(m.eval(), inputs)[0] for m in (original, smaller))
-    say(macs_before=before, macs_after=after, params=sum(p.numel() for p in smaller.parameters()))
-
-
-def shapes_of(model: nn.Module, inputs: Inputs) -> list[tuple[int, ...]]:
-    """Run a model and list the shapes of its outputs."""
-    with torch.no_grad():
-        return [tuple(x.shape) for x in tensors_in(model(*inputs.args, **inputs.kwargs))]
+    """Run both modes and one backward pass on batch 2, and count MACs."""
+    batch = twice(inputs)
+    check_runs(original, smaller, batch, batch)
+    count_both(original, smaller, inputs)
 
 
 def measure_memory_of_ours(name: str) -> None:
@@ -153,29 +125,6 @@ def measure_memory_of_peer(name: str, ratio: float) -> None:
     say(model_bytes=bytes_of(model), stage="prune")
     _, peak = peak_of(lambda: prune(model, inputs, ratio))
     say(peak_bytes=peak - base)
-
-
-def bytes_of(model: nn.Module) -> int:
-    """Bytes of the parameters and buffers."""
-    tensors: Iterator[Tensor] = (t for get in (model.parameters, model.buffers) for t in get())
-    return sum(t.numel() * t.element_size() for t in tensors)
-
-
-def peak_of(function: Callable[[], Any]) -> tuple[Any, int]:  # Any: what the function returns
-    """Call a function; returns its result and the peak resident bytes meanwhile."""
-    Path("/proc/self/clear_refs").write_text("5")  # the mark begins again at what is resident now
-    result = function()
-    return result, _status("VmHWM")
-
-
-def resident() -> int:
-    """Bytes resident now."""
-    return _status("VmRSS")
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 JOBS: dict[str, Callable[..., None]] = {

@@ -1,0 +1,140 @@
+"""Checks of a smaller model that do not rest on the compiler's own, for workers of one model.
+
+A worker runs in a process of its own and prints JSON lines; each adds facts to those before, so
+that a process that is killed has said how far it came.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shrink.core.errors import ShrinkError
+from shrink.core.inputs import Inputs, map_tensors, tensors_in
+from shrink.core.plan import Plan
+from shrink.measure.macs import count_macs
+
+
+def say(**facts: object) -> None:
+    """Add facts to those already said."""
+    print(json.dumps(facts), flush=True)
+
+
+def check_runs(
+    original: nn.Module,
+    smaller: nn.Module,
+    inputs: Inputs,
+    training_inputs: Inputs,
+    *,
+    lengths_may_differ: bool = False,
+) -> None:
+    """Run both modes and one backward pass, and compare the shapes of all outputs.
+
+    Args:
+        lengths_may_differ: for models that choose by value how many results there are: only what
+            follows the first dimension is compared.
+
+    Raises:
+        ValueError: the shapes differ, or nothing has a gradient.
+    """
+    for training, batch in ((False, inputs), (True, training_inputs)):
+        say(stage=f"forward in {'train' if training else 'eval'} mode")
+        expected, found = (shapes_of(m.train(training), batch) for m in (original, smaller))
+        if lengths_may_differ:
+            expected, found = ([s[1:] for s in shapes] for shapes in (expected, found))
+        if found != expected:
+            raise ValueError("the output shapes changed")
+    original.eval()
+    say(stage="backward in train mode")
+    results = smaller(*training_inputs.args, **training_inputs.kwargs)
+    outputs = [x for x in tensors_in(results) if x.requires_grad]
+    torch.stack([x.abs().mean() for x in outputs]).sum().backward()
+    if not any(p.grad is not None for p in smaller.parameters()):
+        raise ValueError("no parameter has a gradient")
+    smaller.zero_grad(set_to_none=True)
+    smaller.eval()
+
+
+def count_both(original: nn.Module, smaller: nn.Module, inputs: Inputs) -> None:
+    """Count the MACs of both models with fvcore, which knows nothing of plans."""
+    say(stage="count MACs")
+    before, after = (count_macs(m.eval(), inputs)[0] for m in (original, smaller))
+    say(macs_before=before, macs_after=after, params=sum(p.numel() for p in smaller.parameters()))
+
+
+def difference_to_masked(
+    original: nn.Module, smaller: nn.Module, plan: Plan, inputs: Inputs
+) -> float:
+    """Compare the smaller model with the original whose removed weights are zero, in float64.
+
+    What it computes is the smaller model's output only where nothing is normalised over a removed
+    dimension; the caller knows.
+
+    Returns:
+        largest relative difference over the outputs.
+    """
+    masked = copy.deepcopy(original).double()
+    stored = {
+        **dict(masked.named_parameters(remove_duplicate=False)),
+        **dict(masked.named_buffers(remove_duplicate=False)),
+    }
+    with torch.no_grad():
+        for name, dims in plan.keep.items():
+            for dim, kept in dims.items():
+                gone = torch.ones(stored[name].shape[dim], dtype=torch.bool)
+                gone[list(kept)] = False
+                stored[name].index_fill_(dim, gone.nonzero()[:, 0], 0)
+        doubled = map_tensors(inputs, lambda x: x.double() if x.is_floating_point() else x)
+        expected, found = (
+            [x for x in tensors_in(m(*doubled.args, **doubled.kwargs)) if x.is_floating_point()]
+            for m in (masked, copy.deepcopy(smaller).double())
+        )
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def shapes_of(model: nn.Module, inputs: Inputs) -> list[tuple[int, ...]]:
+    """Run a model and list the shapes of its outputs."""
+    with torch.no_grad():
+        return [tuple(x.shape) for x in tensors_in(model(*inputs.args, **inputs.kwargs))]
+
+
+def twice(inputs: Inputs) -> Inputs:
+    """Give the inputs as a batch of two."""
+    return map_tensors(inputs, lambda x: torch.cat([x, x.flip(0)]) if x.dim() else x)
+
+
+def first_line(error: Exception) -> str:
+    """Say what an error says, on one line."""
+    if isinstance(error, ShrinkError):
+        return " | ".join(part for part in (error.where, error.what) if part)
+    return (str(error).strip() or "no message").splitlines()[0]
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Bytes of the parameters and buffers."""
+    tensors: Iterator[Tensor] = (t for get in (model.parameters, model.buffers) for t in get())
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def peak_of(function: Callable[[], Any]) -> tuple[Any, int]:  # Any: what the function returns
+    """Call a function; returns its result and the peak resident bytes meanwhile."""
+    Path("/proc/self/clear_refs").write_text("5")  # the mark begins again at what is resident now
+    result = function()
+    return result, _status("VmHWM")
+
+
+def resident() -> int:
+    """Bytes resident now."""
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
