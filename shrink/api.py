@@ -1,19 +1,16 @@
 """The pipeline: capture -> groups -> criteria -> plan -> rewrite -> verify -> measure.
 
-The only file that joins stages; begin with `compress`.
+The file that joins the stages; begin with `compress`. `request.py` reads what was asked for,
+`facts.py` gathers what the report says, `inspection.py` stops before anything is removed.
 """
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,35 +19,45 @@ from shrink.artifact.plan_file import read_plan
 from shrink.artifact.save import save
 from shrink.capture.capture import capture
 from shrink.capture.dispatch import record
-from shrink.core.errors import InputError, ShrinkError, VerificationError
+from shrink.core.errors import InputError, VerificationError
 from shrink.core.graph import Graph
 from shrink.core.groups import ChannelGroups
-from shrink.core.inputs import Inputs, as_inputs, describe, make_inputs, tensors_in
+from shrink.core.inputs import Inputs, as_inputs, describe, make_inputs
 from shrink.core.plan import Plan
-from shrink.core.report import Certificate, Cost, LayerWidth, Report, Speedup
+from shrink.core.report import Certificate, Cost, Report, Speedup
 from shrink.criteria.criterion import Criterion
 from shrink.criteria.find import find_criterion
-from shrink.groups.cost import cost_of_macs, cost_of_params
+from shrink.facts import Costs, Facts, batch_of, count_cost, graph_macs, measure_both
 from shrink.groups.find import find_groups
+from shrink.inspection import Inspection, inspect
 from shrink.measure.environment import describe_environment
-from shrink.measure.latency import compare_latency, speedup
-from shrink.measure.macs import count_macs, count_params
-from shrink.measure.memory import activation_peak_bytes, cuda_peak_bytes
-from shrink.measure.prepare import Prepared, prepare
-from shrink.plan.budget import Budget
+from shrink.measure.latency import compare_latency
+from shrink.measure.macs import count_params
+from shrink.measure.prepare import prepare
 from shrink.plan.choose import choose
 from shrink.plan.options import Options
 from shrink.plan.write import alive_units, to_plan
 from shrink.report.document import to_json
 from shrink.report.markdown import to_markdown
+from shrink.request import Progress, Stages, check_weights, choose_device, find_dtype, read_budget
 from shrink.rewrite.rewrite import Rewrite, rewrite
-from shrink.rules.cost import find_macs, uncounted
 from shrink.rules.registry import Couple
 from shrink.verify.certify import certify
 
-Progress = Callable[[str], AbstractContextManager[None]]
+__all__ = [
+    "Inspection",
+    "Measurement",
+    "Result",
+    "apply",
+    "compress",
+    "inspect",
+    "load",
+    "load_plan",
+    "measure",
+    "verify",
+]
+
 _SLOW_TO_VERIFY = 10**10  # MACs; above, one random input instead of two: float64 takes its time
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,28 +95,6 @@ class Result:
             inputs=self.inputs,
             force=force,
         )
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What can be removed from a model, and what cannot.
-
-    Args:
-        groups: `name, size, parts, nested, axes, structure` of every channel group.
-        frozen: `axes, size, reason, where` of what stays whole.
-        prunable_macs, prunable_params: share of the cost that removing every removable unit but
-            one would save, in [0, 1].
-        macs, params: of the whole model, at the batch of the example inputs.
-        capture: which capture was used.
-    """
-
-    groups: tuple[Mapping[str, Any], ...]
-    frozen: tuple[Mapping[str, Any], ...]
-    prunable_macs: float
-    prunable_params: float
-    macs: int
-    params: int
-    capture: str
 
 
 @dataclass(frozen=True)
@@ -170,12 +155,12 @@ def compress(  # noqa: PLR0913  the contract of the public API
         PlanError: nothing can be removed, or the budget cannot be met.
         VerificationError: the smaller model is not what it should be; nothing is returned.
     """
-    start = _Stages(progress)
+    start = Stages(progress)
     target = choose_device(device)
-    budget = _budget(flops, params)
+    budget = read_budget(flops, params)
     score = find_criterion(criterion, seed=seed)
     options = Options(align=align, ranking=ranking)
-    arithmetic = _find_dtype(dtype)
+    arithmetic = find_dtype(dtype)
     inputs = as_inputs(example_inputs)
     check_weights(model)
     name = name or type(model).__name__
@@ -187,7 +172,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         importance = score(groups, tensors)
     with start("plan"):
-        costs = _Costs(graph, groups, model)
+        costs = Costs(graph, groups, model)
         choice = choose(groups, importance, budget, costs.of(budget.kind), options)
         request = {
             budget.kind: budget.ratio,
@@ -207,7 +192,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     if verify:
         with start("verify"):
             certificate = _certify(model, made, inputs, graph, groups, choice.kept, plan, seed=seed)
-    facts = _Facts(model, made, graph, groups, inputs, name, weights)
+    facts = Facts(model, made, graph, groups, inputs, name, weights)
     after_graph_macs = round(float(costs.of("flops")(choice.counts)))
     reached = {
         "flops": after_graph_macs / max(int(costs.full("flops")), 1),
@@ -219,7 +204,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     notes = [*warnings, *choice.notes]
     if measure:
         with start("measure"):
-            before, after, gain, found = _measure_both(
+            before, after, gain, found = measure_both(
                 model,
                 made.model,
                 inputs,
@@ -238,7 +223,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
         verification=certificate,
         speedup=gain,
         environment={
-            **describe_environment(target, dtype=arithmetic, batch=_batch(inputs)),
+            **describe_environment(target, dtype=arithmetic, batch=batch_of(inputs)),
             "channels_last": channels_last,
             "seed": seed,
         },
@@ -278,7 +263,7 @@ def apply(  # noqa: PLR0913  the contract of the public API
         InputError: the plan does not fit the model.
         VerificationError: the smaller model is not what it should be.
     """
-    start = _Stages(progress)
+    start = Stages(progress)
     inputs = make_inputs(plan.inputs) if example_inputs is None else as_inputs(example_inputs)
     _check_fit(plan, model)
     with start("capture"):
@@ -299,11 +284,11 @@ def apply(  # noqa: PLR0913  the contract of the public API
         with start("verify"):
             seed = int(plan.request.get("seed", 0))
             certificate = _certify(model, made, inputs, graph, groups, kept, plan, seed=seed)
-    costs = _Costs(graph, groups, model)
+    costs = Costs(graph, groups, model)
     smaller_graph = capture(made.model, inputs)
-    facts = _Facts(model, made, graph, groups, inputs, name or plan.model, weights)
+    facts = Facts(model, made, graph, groups, inputs, name or plan.model, weights)
     before = Cost(macs=round(costs.full("flops")), params=count_params(model))
-    after = Cost(macs=_graph_macs(smaller_graph), params=count_params(made.model))
+    after = Cost(macs=graph_macs(smaller_graph), params=count_params(made.model))
     reached = {
         "flops": after.macs / max(before.macs, 1),
         "params": after.params / max(before.params, 1),
@@ -314,7 +299,7 @@ def apply(  # noqa: PLR0913  the contract of the public API
         before=before,
         after=after,
         verification=certificate,
-        environment=describe_environment("cpu", batch=_batch(inputs)),
+        environment=describe_environment("cpu", batch=batch_of(inputs)),
         layers=facts.layers(plan),
         grafts=made.grafts,
         frozen=facts.frozen(),
@@ -322,59 +307,6 @@ def apply(  # noqa: PLR0913  the contract of the public API
         seconds=start.seconds,
     )
     return Result(made.model, plan, report, inputs)
-
-
-def inspect(
-    model: nn.Module,
-    example_inputs: Any,  # Any: as for `compress`
-    *,
-    keep: Sequence[str] = (),
-    only: Sequence[str] = (),
-    rules: Mapping[Any, Couple] | None = None,
-    strict: bool = False,
-    progress: Progress | None = None,
-) -> Inspection:
-    """List what can be removed from a model, and what cannot, with the reasons."""
-    start = _Stages(progress)
-    inputs = as_inputs(example_inputs)
-    with start("capture"):
-        graph = capture(model, inputs)
-    with start("groups"):
-        groups = find_groups(graph, keep=keep, only=only, rules=rules, strict=strict)
-    costs = _Costs(graph, groups, model)
-    least = np.ones(len(groups.groups), dtype=np.int64)
-    saved = {
-        kind: 1.0 - float(costs.of(kind)(least)) / max(costs.full(kind), 1.0)
-        for kind in ("flops", "params")
-    }
-    return Inspection(
-        groups=tuple(
-            {
-                "name": g.name,
-                "size": g.size,
-                "parts": len(g.parts),
-                "nested": g.nested,
-                "axes": [list(a) for a in g.axes],
-                "structure": g.structure,
-            }
-            for g in groups.groups
-        ),
-        frozen=tuple(
-            {
-                "axes": [list(a) for a in f.axes],
-                "size": f.size,
-                "reason": f.reason,
-                "where": f.where,
-            }
-            for f in groups.frozen
-            if f.reason
-        ),
-        prunable_macs=saved["flops"],
-        prunable_params=saved["params"],
-        macs=round(costs.full("flops")),
-        params=count_params(model),
-        capture=graph.capture,
-    )
 
 
 def measure(
@@ -391,16 +323,16 @@ def measure(
     Raises:
         InputError: an argument is out of range, or CUDA is asked for and absent.
     """
-    start = _Stages(progress)
+    start = Stages(progress)
     inputs = as_inputs(example_inputs)
-    target, arithmetic = choose_device(device), _find_dtype(dtype)
+    target, arithmetic = choose_device(device), find_dtype(dtype)
     with start("measure"):
         prepared = prepare(
             model, inputs, device=target, dtype=arithmetic, channels_last=channels_last
         )
         (timing,) = compare_latency([prepared])
-        cost = replace(_cost(model, inputs, None, prepared)[0], latency_ms=timing.latency)
-    environment = describe_environment(target, dtype=arithmetic, batch=_batch(inputs))
+        cost = replace(count_cost(model, inputs, None, prepared)[0], latency_ms=timing.latency)
+    environment = describe_environment(target, dtype=arithmetic, batch=batch_of(inputs))
     return Measurement(cost, {**environment, "channels_last": channels_last})
 
 
@@ -453,140 +385,6 @@ def verify(path: str | PathLike[str], model: nn.Module) -> Certificate:
     return certify(model, result.model, inputs, graph, groups, kept, plan)
 
 
-def choose_device(device: str) -> torch.device:
-    """Read a device name; `"auto"` is CUDA where there is one.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"unknown device {device!r}", where="device", fix="device='cpu'") from None
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("CUDA is not available here", where="device", fix="device='cpu'")
-    return target
-
-
-def check_weights(model: nn.Module) -> None:
-    """Refuse a model with parameters that are not finite numbers.
-
-    Raises:
-        InputError: naming the first such parameter.
-    """
-    for name, tensor in model.named_parameters():
-        if tensor.is_floating_point() and not torch.isfinite(tensor.detach().sum()):
-            bad = ~torch.isfinite(tensor.detach())
-            if bad.any():
-                raise InputError(
-                    f"{int(bad.sum())} of {tensor.numel()} values are NaN or infinite",
-                    where=name,
-                    fix="load finite weights",
-                )
-
-
-class _Stages:
-    """Runs stages under the caller's progress and remembers how long each took."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            with self.progress(stage) if self.progress else contextlib.nullcontext():
-                yield
-        finally:
-            self.seconds[stage] = time.perf_counter() - began
-
-
-class _Costs:
-    """The cost of a plan as a function of the kept counts."""
-
-    def __init__(self, graph: Graph, groups: ChannelGroups, model: nn.Module) -> None:
-        names = {n for n, _ in model.named_parameters()}
-        self.polynomials = {
-            "flops": cost_of_macs(graph, groups, find_macs),
-            "params": cost_of_params(graph, groups, names),
-        }
-        self.sizes = np.array([g.size for g in groups.groups], dtype=np.int64)
-
-    def of(self, kind: str) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-        return lambda counts: self.polynomials[kind](counts)[..., 0]
-
-    def full(self, kind: str) -> float:
-        return float(self.of(kind)(self.sizes))
-
-
-@dataclass(frozen=True, eq=False)
-class _Facts:
-    """What the report says of the model besides numbers."""
-
-    original: nn.Module
-    made: Rewrite
-    graph: Graph
-    groups: ChannelGroups
-    inputs: Inputs
-    name: str
-    weights: str
-    kinds: Mapping[str, str] = field(default_factory=dict)
-
-    def model(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "class": type(self.original).__qualname__,
-            "weights": self.weights,
-            "form": self.made.form,
-            "capture": self.graph.capture,
-            "inputs": describe(self.inputs),
-        }
-
-    def layers(self, plan: Plan) -> tuple[LayerWidth, ...]:
-        found = []
-        for path, module in self.original.named_modules():
-            weight = getattr(module, "weight", None)
-            if isinstance(weight, nn.Parameter) and weight.dim() > 1:
-                name = f"{path}.weight" if path else "weight"
-                kept = plan.keep.get(name, {}).get(0)
-                before = weight.shape[0]
-                after = len(kept) if kept else before
-                found.append(LayerWidth(path, type(module).__name__, before, after))
-        return tuple(found)
-
-    def frozen(self) -> tuple[dict[str, Any], ...]:
-        reasons: dict[str, dict[str, Any]] = {}
-        for entry in self.groups.frozen:
-            if entry.reason:
-                found = reasons.setdefault(
-                    entry.reason, {"reason": entry.reason, "channels": 0, "places": []}
-                )
-                found["channels"] += entry.size
-                found["places"].append(entry.where or entry.axes[0][0])
-        return tuple({**r, "places": r["places"][:3]} for r in reasons.values())
-
-
-def _find_dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise InputError(f"unknown dtype {name!r}", where="dtype", fix="dtype='fp32'")
-    return DTYPES[name]
-
-
-def _budget(flops: float | None, params: float | None) -> Budget:
-    given = [(k, v) for k, v in (("flops", flops), ("params", params)) if v is not None]
-    if len(given) != 1:
-        raise InputError(
-            "exactly one budget is needed" if not given else "only one budget at a time",
-            where="flops, params",
-            fix="flops=0.5",
-        )
-    ((kind, ratio),) = given
-    return Budget(kind, ratio)
-
-
 def _certify(
     model: nn.Module,
     made: Rewrite,
@@ -598,7 +396,7 @@ def _certify(
     *,
     seed: int,
 ) -> Certificate:
-    trials = 1 if _graph_macs(graph) > _SLOW_TO_VERIFY else 2
+    trials = 1 if graph_macs(graph) > _SLOW_TO_VERIFY else 2
     certificate = certify(
         model, made.model, inputs, graph, groups, kept, plan, seed=seed, trials=trials
     )
@@ -610,70 +408,6 @@ def _certify(
             fix="report this model; `keep` the layer named to go on without it",
         )
     return certificate
-
-
-def _measure_both(
-    model: nn.Module,
-    smaller: nn.Module,
-    inputs: Inputs,
-    graph: Graph,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    channels_last: bool,
-    seed: int,
-) -> tuple[Cost, Cost, Speedup, list[str]]:
-    pair = [
-        prepare(m, inputs, device=device, dtype=dtype, channels_last=channels_last)
-        for m in (model, smaller)
-    ]
-    timings = compare_latency(pair)
-    before, notes = _cost(model, inputs, graph, pair[0])
-    after, _ = _cost(smaller, inputs, None, pair[1])
-    gain = speedup(timings[0].samples_ms, timings[1].samples_ms, seed=seed)
-    return (
-        replace(before, latency_ms=timings[0].latency),
-        replace(after, latency_ms=timings[1].latency),
-        gain,
-        notes,
-    )
-
-
-def _cost(
-    model: nn.Module, inputs: Inputs, graph: Graph | None, prepared: Prepared
-) -> tuple[Cost, list[str]]:
-    """Count what can be counted without a clock; fvcore's count, or the graph's without fvcore."""
-    graph = graph or capture(model, inputs)
-    notes = []
-    try:
-        macs, left_out = count_macs(model, inputs)
-    except ShrinkError as error:
-        macs, left_out = _graph_macs(graph), uncounted(n.target for n in graph.ops)
-        notes.append(f"MACs counted from the graph: {error.what}")
-    if prepared.device.type == "cuda":
-        peak = cuda_peak_bytes(prepared)
-    else:
-        peak = activation_peak_bytes(graph)
-    return Cost(macs, count_params(model), None, peak, left_out), notes
-
-
-def _graph_macs(graph: Graph) -> int:
-    total = 0
-    for node in graph.ops:
-        formula = find_macs(node.target)
-        if formula is not None:
-            args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), _shape)
-            shapes = tuple(tuple(t.shape) for t in tensors_in(node.meta["val"]))
-            total += formula(args, kwargs, shapes)
-    return total
-
-
-def _shape(node: torch.fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
-
-
-def _batch(inputs: Inputs) -> int:
-    return next((len(t) for t in tensors_in(inputs) if t.dim()), 1)
 
 
 def _with_aliases(plan: Plan, graph: Graph) -> Plan:
