@@ -71,7 +71,8 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         self.ops.append(node)
         if isinstance(result, Tensor):
             self.bind(result, node)
-            if not node.all_input_nodes:  # torch hands out another object of the same storage
+            if not node.all_input_nodes or func._schema.name.endswith("_like"):
+                # torch hands out another object of the same storage
                 self.made[result.untyped_storage()._cdata] = (result, node)
         else:
             for position, part in enumerate(result if isinstance(result, tuple | list) else ()):

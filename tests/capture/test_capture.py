@@ -1,5 +1,7 @@
 """Capture: the same operators as torch.export, names and sources on them, nothing left behind."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -73,6 +75,17 @@ def test_constants_made_in_forward_keep_their_numbers() -> None:
     graph = capture(Scaled(), as_inputs(torch.zeros(3, 2)))
     (constant,) = graph.constants.values()
     assert constant.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("make", [torch.zeros_like, torch.ones_like, torch.empty_like])
+def test_tensors_made_like_another_need_no_data(make: Callable[[Tensor], Tensor]) -> None:
+    class Accumulating(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return make(x).add_(x)
+
+    graph = capture(Accumulating(), as_inputs(torch.zeros(3, 2)))
+    assert graph.capture == "meta"
+    assert not graph.constants
 
 
 def test_training_only_branches_are_captured_beside() -> None:
