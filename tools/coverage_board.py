@@ -128,7 +128,7 @@ def list_names() -> list[str]:
 
 
 def choose_models() -> None:
-    """Choose the models of timm: of every model file the smallest, in turn, until there are enough.
+    """Choose the models of timm: of every model file the smallest, then the next, and so on.
 
     Small is the number of parameters times the pixels of the input: what a run costs.
     """
@@ -146,14 +146,14 @@ def choose_models() -> None:
         params = sum(p.numel() for p in model.parameters())
         if params <= TIMM_PARAMS:
             pixels = int(np.prod(model.default_cfg["input_size"]))
-            file = type(model).__module__.rpartition(".")[2]
+            file = timm.models.model_entrypoint(name).__module__
             files.setdefault(file, []).append((float(params) * pixels, name))
-    chosen: list[str] = []
-    rank = 0
-    ordered = {file: sorted(models) for file, models in sorted(files.items())}
-    while len(chosen) < TIMM_NAMES and any(rank < len(m) for m in ordered.values()):
-        chosen += [models[rank][1] for models in ordered.values() if rank < len(models)]
-        rank += 1
+    ranked = [
+        (rank, cost, name)
+        for models in files.values()
+        for rank, (cost, name) in enumerate(sorted(models))
+    ]
+    chosen = [name for _, _, name in sorted(ranked)[:TIMM_NAMES]]
     document = json.loads(MODELS.read_text()) if MODELS.exists() else {"hf": []}
     document["timm"] = sorted(chosen)
     MODELS.write_text(json.dumps(document, indent=1) + "\n")
