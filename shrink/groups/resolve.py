@@ -144,7 +144,7 @@ def _agree(store: Store) -> bool:
                 # It lives exactly when it and the sibling do: the sibling must outlive it.
                 other = sibling[own & (store.find(sibling) != store.find(ids))]
                 if other.size and not _all_frozen(store, other):
-                    store.freeze(other, Reason(""))
+                    store.freeze(other, Reason("holds channels that go only as a whole"))
                     changed = True
     return changed
 

@@ -36,12 +36,14 @@ class Reason:
 class Value:
     """One tensor of the graph: its sizes, and the labels of each dimension.
 
-    `labels[d]` is None for a dimension of a stored tensor that nothing has looked at yet.
+    `labels[d]` is None for a dimension of a stored tensor that nothing has looked at yet. `origin`
+    says of a value without labels what it is made of.
     """
 
     shape: tuple[int, ...]
     labels: list[tuple[Label, ...] | None]
     stored: str = ""
+    origin: str = ""
 
     @property
     def rank(self) -> int:
@@ -66,6 +68,7 @@ class Store:
         balances: parts, each with its label arrays, that keep equally many indices.
         rows: labels of rows (heads, conv groups) that splits made: other labels lie inside them.
         splits: what a split of given labels has been refined to, so that equal views agree.
+        bare: dimensions of stored tensors that have no labels, and why.
     """
 
     parents: Units = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
@@ -76,6 +79,7 @@ class Store:
     balances: list[tuple[tuple[Units, ...], ...]] = field(default_factory=list)
     rows: list[Units] = field(default_factory=list)
     splits: dict[tuple[bytes, tuple[int, ...]], tuple[Label, ...]] = field(default_factory=dict)
+    bare: dict[tuple[str, int], Reason] = field(default_factory=dict)
 
     def mint(self, count: int) -> Units:
         """Make `count` new labels."""
@@ -178,6 +182,13 @@ def without_rows_on(store: Store, value: Value, gone: Iterable[int]) -> None:
             flat(store, value, dim)
 
 
+def adopt(store: Store, value: Value, dim: int, labels: tuple[Label, ...], reason: Reason) -> None:
+    """Give a dimension that nothing has looked at yet the labels of what it meets."""
+    value.labels[dim] = labels
+    if value.stored and not labels and value.shape[dim] > 1:
+        store.bare[value.stored, dim] = reason
+
+
 def freeze_dim(store: Store, value: Value, dim: int, reason: Reason) -> None:
     """Freeze all labels of a dimension."""
     dim %= max(value.rank, 1)
@@ -220,9 +231,7 @@ def _pattern(label: Label) -> tuple[int, int]:
     return len(values), int(gaps[1]) if len(gaps) > 1 else 0
 
 
-def tie_dims(
-    store: Store, a: Value, dim_a: int, b: Value, dim_b: int, reason: Reason | None = None
-) -> None:
+def tie_dims(store: Store, a: Value, dim_a: int, b: Value, dim_b: int, reason: Reason) -> None:
     """Tie a dimension of one value to an equally long one of another, index by index.
 
     A dimension of a stored tensor that nothing has looked at yet adopts the other's labels. Where
@@ -232,15 +241,22 @@ def tie_dims(
     if a.labels[dim_a] is None:
         a, dim_a, b, dim_b = b, dim_b, a, dim_a
     left = flat(store, a, dim_a)
+    reason = because_of([a, b], reason)
     if b.labels[dim_b] is None:
-        b.labels[dim_b] = left
+        adopt(store, b, dim_b, left, reason)
         return
     right = flat(store, b, dim_b)
     if left and right:
         tie_labels(store, left, right)
     elif left or right:
         for label in left or right:
-            store.freeze(label.ids, reason or Reason("tied to a dimension of fixed size"))
+            store.freeze(label.ids, reason)
+
+
+def because_of(values: Sequence[Value], reason: Reason) -> Reason:
+    """Say what a value without labels is made of, where that is known."""
+    origin = next((v.origin for v in values if v.origin), "")
+    return Reason(origin, reason.where) if origin else reason
 
 
 # --- element-wise broadcasting -------------------------------------------------------------------
@@ -268,16 +284,17 @@ def broadcast(store: Store, values: Sequence[Value], shape: Sequence[int], reaso
             tuples = [flat(store, v, d) for v, d in known]
         labelled = [t for t in tuples if t]
         if labelled and len(labelled) < len(tuples):
+            cause = because_of([v for v, d in known if not v.labels[d]], reason)
             for t in labelled:
                 for label in t:
-                    store.freeze(label.ids, reason)
+                    store.freeze(label.ids, cause)
         for t in labelled[1:]:
             tie_labels(store, labelled[0], t)
         out.append(labelled[0] if labelled else ())
     value = Value(tuple(shape), out)
     for v, d, dim in lazy:
         if v.labels[d] is None:
-            v.labels[d] = flat(store, value, dim)
+            adopt(store, v, d, flat(store, value, dim), because_of(values, reason))
     return value
 
 

@@ -109,7 +109,7 @@ def _only(store: labels.Store, value: Value, dims: list[int]) -> Value:
         tuple(Label(x.ids, tuple(position[r] for r in x.rows)) for x in labels.of(store, value, d))
         for d in dims
     ]
-    return Value(tuple(value.shape[d] for d in dims), list(chosen))
+    return Value(tuple(value.shape[d] for d in dims), list(chosen), origin=value.origin)
 
 
 @couples(aten.cdist.default)

@@ -12,6 +12,8 @@ from shrink.core.groups import Label
 from shrink.rules import labels
 from shrink.rules.labels import Reason, Store, Value
 
+_EXTENT = "extent of a kernel or table"
+
 
 @cache
 def signature(operator: Any) -> tuple[tuple[str, Any], ...]:  # Any: no public type
@@ -99,9 +101,9 @@ class Site:
         """Freeze dimensions that nobody expects to shrink (a kernel's extent, a vocabulary)."""
         for dim in dims:
             if value.labels[dim] is None:
-                value.labels[dim] = ()
+                labels.adopt(self.store, value, dim, (), Reason(_EXTENT))
             else:
-                labels.freeze_dim(self.store, value, dim, self.because("extent of a table"))
+                labels.freeze_dim(self.store, value, dim, self.because(_EXTENT))
 
     def freeze_all(self, text: str) -> None:
         """Freeze every dimension of every tensor argument."""
