@@ -54,9 +54,11 @@ def main() -> None:
         measure=False,
     )  # so that no model pays for what is imported on first use
     gc.freeze()
+    answer(ready=True)
     for line in sys.stdin:
         child = os.fork()
         if not child:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries warn of their own matters
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             run_model(line.strip())
             sys.stdout.flush()
@@ -65,8 +67,16 @@ def main() -> None:
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             late = number in (signal.SIGXCPU, signal.SIGKILL)
-            say(error=f"over {limit} CPU s" if late else signal.Signals(number).name)
-        print(flush=True)
+            answer(error=f"over {limit} CPU s" if late else signal.Signals(number).name)
+        else:
+            answer()
+
+
+def answer(**facts: object) -> None:
+    """End what is said of one thing."""
+    if facts:
+        say(**facts)
+    print(flush=True)
 
 
 def run_model(name: str) -> None:

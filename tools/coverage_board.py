@@ -180,28 +180,39 @@ def run_models(names: Sequence[str], cache: Cache, options: argparse.Namespace) 
 
 
 def start_server(limit: int) -> "subprocess.Popen[str]":
-    """Start a worker that forks for every model."""
+    """Start a worker that forks for every model.
+
+    Raises:
+        RuntimeError: it cannot start; what it printed is on standard error.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return subprocess.Popen(  # noqa: S603  our own script
+    server = subprocess.Popen(  # noqa: S603  our own script
         [sys.executable, str(WORKER), str(limit)],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
         bufsize=1,
     )
+    if "ready" not in listen(server):
+        raise RuntimeError("the worker does not start")
+    return server
 
 
 def ask(server: "subprocess.Popen[str]", name: str) -> Facts:
     """Have one model done; returns all that the worker said of it."""
-    if server.stdin is None or server.stdout is None:
+    if server.stdin is None:
         raise RuntimeError("the worker has no pipes")
     server.stdin.write(f"{name}\n")
     server.stdin.flush()
-    facts: Facts = {"stage": "", "error": "the worker ended"}
-    for line in server.stdout:
+    return {"stage": "", "error": "the worker ended"} | listen(server)
+
+
+def listen(server: "subprocess.Popen[str]") -> Facts:
+    """Read what a worker says until it is done with one thing."""
+    facts: Facts = {}
+    for line in server.stdout or ():
         if line == "\n":
             break
         if line.startswith("{") and line.endswith("}\n"):
