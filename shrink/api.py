@@ -22,13 +22,14 @@ from shrink.capture.dispatch import record
 from shrink.core.errors import InputError, VerificationError
 from shrink.core.graph import Graph
 from shrink.core.groups import ChannelGroups
-from shrink.core.inputs import Inputs, as_inputs, describe, make_inputs
+from shrink.core.inputs import Inputs, as_inputs, cut_named, describe, make_inputs
 from shrink.core.plan import Plan
 from shrink.core.report import Certificate, Cost, Report, Speedup
 from shrink.criteria.criterion import Criterion
 from shrink.criteria.find import find_criterion
 from shrink.facts import Costs, Facts, batch_of, count_cost, graph_macs, measure_both
 from shrink.groups.find import find_groups
+from shrink.groups.globs import kept_interface
 from shrink.inspection import Inspection, inspect
 from shrink.measure.environment import describe_environment
 from shrink.measure.latency import compare_latency
@@ -68,7 +69,7 @@ class Result:
         model: the smaller model, of the user's own classes but for the grafts in the report.
         plan: what was kept.
         report: costs before and after, the certificate, warnings.
-        inputs: the example inputs.
+        inputs: the example inputs, without what `free` let go of them.
     """
 
     model: nn.Module
@@ -116,6 +117,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     align: int | Literal["auto"] = "auto",
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
+    free: Sequence[str] = (),
     rules: Mapping[Any, Couple] | None = None,
     strict: bool = False,
     seed: int = 0,
@@ -141,6 +143,8 @@ def compress(  # noqa: PLR0913  the contract of the public API
         align: widths come out as multiples of this; `"auto"`: of 8 wherever the budget allows.
         keep: globs of layers or tensors that stay whole.
         only: globs of the layers whose output channels may go; empty for all.
+        free: globs of the inputs and outputs that may shrink too (`output`, `output.logits`,
+            `input:1`), or of the layers whose channels those are; none by default.
         rules: coupling rules by operator, for this call only.
         strict: raise where an operator has no rule, instead of freezing what it touches.
         seed: of everything random.
@@ -167,7 +171,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     with start("capture"):
         graph = capture(model, inputs)
     with start("groups"):
-        groups = find_groups(graph, keep=keep, only=only, rules=rules, strict=strict)
+        groups = find_groups(graph, keep=keep, only=only, free=free, rules=rules, strict=strict)
     with start("importance"):
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         importance = score(groups, tensors)
@@ -181,11 +185,17 @@ def compress(  # noqa: PLR0913  the contract of the public API
             "align": align,
             "keep": list(keep),
             "only": list(only),
+            "free": list(free),
             "seed": seed,
         }
         shapes = {n: tuple(t.shape) for n, t in graph.stored.items()}
         plan = to_plan(groups, choice, shapes, inputs=describe(inputs), request=request)
-        plan = replace(_with_aliases(plan, graph), model=name)
+        plan = replace(
+            _with_aliases(plan, graph),
+            model=name,
+            interface=kept_interface(graph, groups, choice.kept),
+        )
+    smaller_inputs: Inputs = cut_named(inputs, "input", plan.interface)
     with start("rewrite"):
         made = rewrite(model, inputs, graph, groups, plan, choice.kept, record=record)
     certificate = None
@@ -207,7 +217,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
             before, after, gain, found = measure_both(
                 model,
                 made.model,
-                inputs,
+                (inputs, smaller_inputs),
                 graph,
                 target,
                 arithmetic,
@@ -233,7 +243,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
         warnings=tuple(notes),
         seconds=start.seconds,
     )
-    return Result(made.model, plan, report, inputs)
+    return Result(made.model, plan, report, smaller_inputs)
 
 
 def apply(  # noqa: PLR0913  the contract of the public API
@@ -269,14 +279,11 @@ def apply(  # noqa: PLR0913  the contract of the public API
     with start("capture"):
         graph = capture(model, inputs)
     with start("groups"):
-        groups = find_groups(
-            graph,
-            keep=plan.request.get("keep", ()),
-            only=plan.request.get("only", ()),
-            rules=rules,
-        )
+        groups = _groups_again(plan, graph, rules)
     with start("plan"):
         kept = alive_units(groups, _without_aliases(plan, graph))
+        plan = replace(plan, interface=kept_interface(graph, groups, kept))
+    smaller_inputs: Inputs = cut_named(inputs, "input", plan.interface)
     with start("rewrite"):
         made = rewrite(model, inputs, graph, groups, plan, kept, record=record)
     certificate = None
@@ -285,7 +292,7 @@ def apply(  # noqa: PLR0913  the contract of the public API
             seed = int(plan.request.get("seed", 0))
             certificate = _certify(model, made, inputs, graph, groups, kept, plan, seed=seed)
     costs = Costs(graph, groups, model)
-    smaller_graph = capture(made.model, inputs)
+    smaller_graph = capture(made.model, smaller_inputs)
     facts = Facts(model, made, graph, groups, inputs, name or plan.model, weights)
     before = Cost(macs=round(costs.full("flops")), params=count_params(model))
     after = Cost(macs=graph_macs(smaller_graph), params=count_params(made.model))
@@ -306,7 +313,7 @@ def apply(  # noqa: PLR0913  the contract of the public API
         warnings=tuple(warnings),
         seconds=start.seconds,
     )
-    return Result(made.model, plan, report, inputs)
+    return Result(made.model, plan, report, smaller_inputs)
 
 
 def measure(
@@ -376,13 +383,19 @@ def verify(path: str | PathLike[str], model: nn.Module) -> Certificate:
             fix="name the model and weights that the folder was made from",
         )
     result.model.load_state_dict(weights)
-    inputs = result.inputs
+    inputs = make_inputs(plan.inputs)
     graph = capture(model, inputs)
-    groups = find_groups(
-        graph, keep=plan.request.get("keep", ()), only=plan.request.get("only", ())
-    )
+    groups = _groups_again(plan, graph)
     kept = alive_units(groups, _without_aliases(plan, graph))
-    return certify(model, result.model, inputs, graph, groups, kept, plan)
+    return certify(model, result.model, inputs, graph, groups, kept, result.plan)
+
+
+def _groups_again(
+    plan: Plan, graph: Graph, rules: Mapping[Any, Couple] | None = None
+) -> ChannelGroups:
+    """Find the groups under the options that a plan was made with."""
+    chosen = {option: plan.request.get(option, ()) for option in ("keep", "only", "free")}
+    return find_groups(graph, rules=rules, **chosen)
 
 
 def _certify(

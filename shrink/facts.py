@@ -98,7 +98,7 @@ class Facts:
 def measure_both(
     model: nn.Module,
     smaller: nn.Module,
-    inputs: Inputs,
+    inputs: tuple[Inputs, Inputs],
     graph: Graph,
     device: torch.device,
     dtype: torch.dtype,
@@ -108,12 +108,12 @@ def measure_both(
 ) -> tuple[Cost, Cost, Speedup, list[str]]:
     """Measure two models in turns; also what the reader must know of the count."""
     pair = [
-        prepare(m, inputs, device=device, dtype=dtype, channels_last=channels_last)
-        for m in (model, smaller)
+        prepare(m, x, device=device, dtype=dtype, channels_last=channels_last)
+        for m, x in zip((model, smaller), inputs, strict=True)
     ]
     timings = compare_latency(pair)
-    before, notes = count_cost(model, inputs, graph, pair[0])
-    after, _ = count_cost(smaller, inputs, None, pair[1])
+    before, notes = count_cost(model, inputs[0], graph, pair[0])
+    after, _ = count_cost(smaller, inputs[1], None, pair[1])
     gain = speedup(timings[0].samples_ms, timings[1].samples_ms, seed=seed)
     return (
         replace(before, latency_ms=timings[0].latency),

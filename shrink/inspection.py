@@ -44,6 +44,7 @@ def inspect(
     *,
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
+    free: Sequence[str] = (),
     rules: Mapping[Any, Couple] | None = None,
     strict: bool = False,
     progress: Progress | None = None,
@@ -54,7 +55,7 @@ def inspect(
     with start("capture"):
         graph = capture(model, inputs)
     with start("groups"):
-        groups = find_groups(graph, keep=keep, only=only, rules=rules, strict=strict)
+        groups = find_groups(graph, keep=keep, only=only, free=free, rules=rules, strict=strict)
     costs = Costs(graph, groups, model)
     least = np.ones(len(groups.groups), dtype=np.int64)
     saved = {

@@ -42,6 +42,12 @@ def plan_to_text(plan: Plan) -> str:
             dims = plan.keep[name].items()
             tensors[name]["keep"] = {str(dim): _to_ranges(keep) for dim, keep in dims}
     lines = [f"  {_dump(key)}: {_dump(value)}" for key, value in head.items()]
+    if plan.interface:
+        interface = {
+            name: {str(dim): _to_ranges(keep) for dim, keep in dims.items()}
+            for name, dims in plan.interface.items()
+        }
+        lines.append(f'  "interface": {_dump(interface)}')
     lines.append('  "decisions": ' + _block("[]", (_dump(asdict(d)) for d in plan.decisions)))
     entries = (f"{_dump(name)}: {_dump(value)}" for name, value in tensors.items())
     lines.append('  "tensors": ' + _block("{}", entries))
@@ -88,6 +94,9 @@ def _build(data: Mapping[str, Any], where: str) -> Plan:
             decisions=tuple(_read_decision(d) for d in _typed(data, "decisions", list)),
             request=_typed(data, "request", dict),
             model=_typed(data, "model", str),
+            interface=_read_interface(_typed(data, "interface", dict))
+            if "interface" in data
+            else {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -118,6 +127,19 @@ def _read_tensors(
             if total > MAX_INDICES:
                 raise ValueError(f"more than {MAX_INDICES} kept indices")
     return keep, shapes
+
+
+def _read_interface(
+    entries: Mapping[str, Any],
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    found: dict[str, dict[int, tuple[int, ...]]] = {}
+    for name, dims in entries.items():
+        found[name] = {}
+        for dim in _typed(entries, name, dict):
+            if not re.fullmatch("[0-9]{1,2}", dim):
+                raise ValueError(f"{name} has no dim {dim!r}")
+            found[name][int(dim)] = _from_ranges(dims[dim], MAX_SIZE, f"{name} dim {dim}")
+    return found
 
 
 def _read_decision(entry: Mapping[str, Any]) -> Decision:

@@ -46,7 +46,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
 
 def _as_options(text: str) -> str:
     """Write `flops=0.5`, as the pipeline names its arguments, as the option `--flops 0.5`."""
-    names = "flops|params|criterion|ranking|align|keep|only|device|dtype"
+    names = "flops|params|criterion|ranking|align|keep|only|free|device|dtype"
     value = r"\['([^']+)'\]|'([^']+)'|([^\s,;]*[^\s,;:])"
     return re.sub(rf"\b({names})=(?:{value})", lambda m: f"--{m[1]} {m[2] or m[3] or m[4]}", text)
 

@@ -17,6 +17,7 @@ def inspect(  # noqa: PLR0913  one parameter per option
     input: options.Input = None,  # noqa: A002
     keep: options.Keep = None,
     only: options.Only = None,
+    free: options.Free = None,
     strict: options.Strict = False,
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -34,6 +35,7 @@ def inspect(  # noqa: PLR0913  one parameter per option
             resolved.inputs,
             keep=tuple(keep or ()),
             only=tuple(only or ()),
+            free=tuple(free or ()),
             strict=strict,
             progress=stages,
         )

@@ -9,7 +9,9 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision name, timm:NAME, package.module:factory, path/to/file.py:factory, or an"
+        help="torchvision name, timm:NAME, hf:NAME (a type or class of transformers; hf:NAME:tiny for"
+        " a small one, 'hf:NAME?num_hidden_layers=2,hidden_size=256' for other sizes, hf:./folder for"
+        " config.json and safetensors), package.module:factory, path/to/file.py:factory, or an"
         " artifact folder.",
     ),
 ]
@@ -37,6 +39,12 @@ Keep = Annotated[
 ]
 Only = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Prune nothing but these; repeatable.")
+]
+Free = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB", help="Let these inputs or outputs shrink: output, input:1; repeatable."
+    ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse operators that have no rule.")]
 Out = Annotated[

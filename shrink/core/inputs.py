@@ -1,13 +1,15 @@
 """Example inputs: how the caller wrote them, their description as data, and fresh random ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from shrink.core.errors import InputError
+from shrink.core.nested import is_instance_of_dataclass, like, map_fields, map_leaves
 
 
 @dataclass(frozen=True)
@@ -36,33 +38,61 @@ def as_inputs(example_inputs: Any) -> Inputs:  # Any: whatever the model's forwa
 
 
 def map_tensors(value: Any, function: Any) -> Any:  # Any: nested containers of anything
-    """Apply `function` to every tensor in nested tuples, lists and dicts; copy the containers."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, Inputs):
-        return Inputs(map_tensors(value.args, function), map_tensors(value.kwargs, function))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(v, function) for v in value))
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(v, function) for v in value)
-    if isinstance(value, Mapping):
-        mapped = {k: map_tensors(v, function) for k, v in value.items()}
-        return mapped if type(value) is dict else _like(value, mapped)
-    return value
-
-
-def _like(value: Mapping[Any, Any], mapped: dict[Any, Any]) -> Any:
-    try:
-        return type(value)(**mapped)
-    except TypeError:
-        return mapped
+    """Apply `function` to every tensor in nested containers; copy the containers."""
+    return map_leaves(value, Tensor, function)
 
 
 def tensors_in(value: Any) -> list[Tensor]:  # Any: nested containers of anything
-    """List the tensors in nested tuples, lists and dicts, in order."""
+    """List the tensors in nested containers, in order."""
     found: list[Tensor] = []
     map_tensors(value, found.append)
     return found
+
+
+def map_named(value: Any, name: str, function: Callable[[str, Any], Any]) -> Any:
+    """Apply `function` to the dotted name and value of every tensor, or graph node in its place.
+
+    A model's only argument is `input`; of several, one is `input.0` or `input.mask`. Results are
+    named alike: `output`, `output.1`, `output.logits`.
+    """
+    if isinstance(value, Tensor | Node):
+        return function(name, value)
+    if isinstance(value, Inputs):
+        alone = len(value.args) == 1 and not value.kwargs
+        return Inputs(
+            tuple(
+                map_named(v, name if alone else f"{name}.{i}", function)
+                for i, v in enumerate(value.args)
+            ),
+            {k: map_named(v, f"{name}.{k}", function) for k, v in value.kwargs.items()},
+        )
+    if isinstance(value, tuple | list):
+        names = getattr(value, "_fields", range(len(value)))
+        parts = [map_named(v, f"{name}.{k}", function) for k, v in zip(names, value, strict=True)]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        mapped = {k: map_named(v, f"{name}.{k}", function) for k, v in value.items()}
+        return mapped if type(value) is dict else like(value, mapped)
+    if is_instance_of_dataclass(value):
+        return map_fields(value, lambda k, v: map_named(v, f"{name}.{k}", function))
+    return value
+
+
+def cut_named(value: Any, name: str, keep: Mapping[str, Mapping[int, tuple[int, ...]]]) -> Any:
+    """Cut the inputs or outputs of a model down to the indices that a plan keeps of them.
+
+    Args:
+        value: `Inputs`, or whatever the model returns.
+        name: `"input"` or `"output"`.
+        keep: `Plan.interface`.
+    """
+
+    def cut(path: str, tensor: Tensor) -> Tensor:
+        for dim, indices in keep.get(path, {}).items():
+            tensor = tensor.index_select(dim, torch.tensor(indices, device=tensor.device))
+        return tensor
+
+    return map_named(value, name, cut)
 
 
 def describe(inputs: Inputs) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Plan:
         inputs: a description of the example inputs the plan was made with
             (`shrink.capture.inputs.describe`), so that the plan can be replayed without them.
         decisions: the same by channel group.
+        interface: what survives of the inputs and outputs that were free to shrink, by name
+            (`input`, `output.logits`) and dimension, ascending.
         request: budget and options as asked for, JSON values only.
         model: name of the model as the user wrote it, or its class.
     """
@@ -44,6 +46,7 @@ class Plan:
     decisions: tuple[Decision, ...] = ()
     request: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    interface: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, dims in self.keep.items():

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shrink.core.errors import InputError
 from shrink.core.graph import Graph
 from shrink.core.groups import Axis, ChannelGroups, Dim, Frozen, Label, Units
+from shrink.groups.globs import Globs, layer_names, name_interface, parents_of
 from shrink.groups.partition import partition
 from shrink.groups.propagate import Labelled, propagate
 from shrink.groups.resolve import Resolution, resolve
@@ -24,6 +23,7 @@ def find_groups(
     *,
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
+    free: Sequence[str] = (),
     rules: Mapping[Any, Couple] | None = None,
     strict: bool = False,
 ) -> ChannelGroups:
@@ -32,6 +32,8 @@ def find_groups(
     Args:
         keep: globs of layer or tensor names that stay whole.
         only: globs of the layers whose output channels may go; empty for all.
+        free: globs of the inputs and outputs that may shrink too (`output`, `input:1`), or of the
+            layers whose channels those are.
         rules: coupling rules of the caller by operator, before the registered ones.
         strict: raise where an operator has no rule.
 
@@ -39,8 +41,14 @@ def find_groups(
         InputError: a glob matches nothing.
         UnsupportedOpError: an operator has no rule and `strict` is set.
     """
-    labelled = propagate(graph, extra=rules or {}, strict=strict)
-    _protect(graph, labelled, keep, only)
+    kept, wanted, freed = Globs("keep", keep), Globs("only", only), Globs("free", free)
+    labelled = propagate(graph, extra=rules or {}, strict=strict, free=freed)
+    _protect(graph, labelled, kept, wanted)
+    layers = layer_names(graph.stored)
+    kept.check(layers, "parameter or layer")
+    wanted.check(layers, "parameter or layer")
+    interface = dict.fromkeys(name for name, _ in name_interface(graph))
+    freed.check({**interface, **layers}, "input or output of the network")
     store = labelled.store
     while True:
         resolution = resolve(store)
@@ -50,7 +58,7 @@ def find_groups(
             return groups
         if single:  # a block of channels unlike any other: it can only go with all of its layer
             lone = _labels_of(np.concatenate(single).ravel(), labelled, resolution)
-            store.freeze(lone, Reason(""))
+            store.freeze(lone, Reason("a block of channels unlike any other"))
             continue
         for index in unmet:  # no counts can state it: the parts lose the same positions
             parts = store.balances[index]
@@ -60,31 +68,19 @@ def find_groups(
         store.balances = [b for i, b in enumerate(store.balances) if i not in unmet]
 
 
-def _protect(graph: Graph, labelled: Labelled, keep: Sequence[str], only: Sequence[str]) -> None:
-    used: set[str] = set()
-
-    def matches(tensor: str, globs: Sequence[str]) -> list[str]:
-        layer = tensor.rpartition(".")[0]
-        parents = [layer[:i] for i, c in enumerate(layer) if c == "."]
-        return [g for g in globs if any(fnmatchcase(n, g) for n in (tensor, layer, *parents))]
-
+def _protect(graph: Graph, labelled: Labelled, keep: Globs, only: Globs) -> None:
     for name in graph.stored:
-        kept, wanted = matches(name, keep), matches(name, only)
-        used.update(kept, wanted)
+        names = parents_of(name)
+        kept, wanted = keep.match(names), only.match(names)
         value = labelled.stored.get(name)
         if value is None:
             continue
         if kept:
-            labels.freeze_value(labelled.store, value, Reason(f"user: keep={kept[0]}"))
-        elif only and not wanted and value.rank:
-            labels.freeze_dim(labelled.store, value, 0, Reason(f"user: only={' '.join(only)}"))
-    for glob in (*keep, *only):
-        if glob not in used:
-            raise InputError(
-                "matches no parameter or layer",
-                where=f"keep={glob}" if glob in keep else f"only={glob}",
-                fix="`shrink inspect MODEL` lists the names",
-            )
+            labels.freeze_value(labelled.store, value, Reason(f"user: keep={kept}"))
+        elif only.globs and not wanted and value.rank > 1:  # biases and norms follow their layer
+            for dim in labelled.produced.get(name, (0,)):
+                reason = Reason(f"user: only={' '.join(only.globs)}")
+                labels.freeze_dim(labelled.store, value, dim, reason)
 
 
 def _labels_of(units: Units, labelled: Labelled, resolution: Resolution) -> Units:
@@ -203,22 +199,32 @@ def _values(labelled: Labelled, number: _Numbering) -> dict[str, tuple[tuple[Dim
 def _frozen(graph: Graph, labelled: Labelled, resolution: Resolution) -> tuple[Frozen, ...]:
     """List the stored axes of which some index is frozen, by reason."""
     by_reason: dict[int, list[tuple[str, int, int]]] = {}
+    bare = dict(labelled.store.bare)
     for name, value in labelled.stored.items():
         for dim, found in enumerate(value.labels):
+            if found is None and value.shape[dim] > 1:
+                bare[name, dim] = Reason("read for its type or size only")
             for label in found or ():
                 counts = np.bincount(resolution.why(label.ids))
                 for code in np.flatnonzero(counts[1:]) + 1:
                     by_reason.setdefault(int(code), []).append((name, dim, int(counts[code])))
+    fixed: dict[Reason, list[tuple[str, int, int]]] = {}
+    for (name, dim), reason in bare.items():
+        fixed.setdefault(reason, []).append((name, dim, labelled.stored[name].shape[dim]))
     unread = [n for n, t in graph.stored.items() if n not in labelled.stored and t.dim() > 1]
     unused = [
         Frozen(((n, 0),), len(graph.stored[n]), "not read by the forward pass", n) for n in unread
+    ]
+    listed = [
+        *((labelled.store.reasons[code], places) for code, places in sorted(by_reason.items())),
+        *fixed.items(),
     ]
     return tuple(unused) + tuple(
         Frozen(
             axes=tuple((name, dim) for name, dim, _ in places),
             size=max(count for _, _, count in places),
-            reason=labelled.store.reasons[code].text,
-            where=labelled.store.reasons[code].where,
+            reason=reason.text,
+            where=reason.where,
         )
-        for code, places in sorted(by_reason.items())
+        for reason, places in listed
     )

@@ -33,7 +33,7 @@ def read(layer: Callable[..., Any], *arguments: tuple[int, ...] | Tensor) -> str
     given = dict(zip("xyzuvw", arguments, strict=False))
     tensors = {n: a for n, a in given.items() if isinstance(a, Tensor)}
     graph = capture(_Labelled(layer, given).eval(), Inputs((), tensors))
-    found = propagate(graph, extra={}, strict=False, free_outputs=True)
+    found = propagate(graph, extra={}, strict=False, free=None)
     outputs: list[fx.Node] = []
     fx.map_arg(graph.fx.output_node().args, outputs.append)
     results = [found.values[node.name][0] for node in outputs]
