@@ -4,7 +4,9 @@ Begin with `shrink.api`: `compress` is the whole pipeline in a dozen lines. Name
 first used, so that `shrink --help` need not load torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,6 +93,17 @@ __all__ = [
     "resizes",
     "verify",
 ]
+
+
+class _Package(ModuleType):
+    """Keeps `shrink.measure` the function: importing the folder of that name would replace it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
