@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import torch
 from torch import nn
+from torch.fx import Node
 
 from shrink.capture.dispatch import record
-from shrink.core.errors import CaptureError
-from shrink.core.graph import Graph
-from shrink.core.inputs import Inputs, enlarge_batch
+from shrink.core.errors import CaptureError, InputError
+from shrink.core.graph import Graph, map_nodes
+from shrink.core.inputs import Inputs, enlarge_batch, tensors_in
 
 
 def capture(model: nn.Module, inputs: Inputs) -> Graph:
@@ -20,11 +22,18 @@ def capture(model: nn.Module, inputs: Inputs) -> Graph:
 
     Raises:
         CaptureError: the forward pass fails, on these inputs too.
+        InputError: the model or its inputs are of a kind that cannot be captured.
     """
-    try:
-        graph = record(model, inputs)
-    except CaptureError:  # control flow that depends on data (the proposals of a detector)
-        return record(model, inputs, worlds=("real",))
+    _check_kinds(model, inputs)
+    graph = _record(model, inputs)
+    returned: list[Node] = []
+    map_nodes(graph.calls[0].output, returned.append)
+    if not returned:
+        raise InputError(
+            "returns nothing in which a tensor is found",
+            where=type(model).__name__,
+            fix="return tensors, or tuples, lists, dicts or dataclasses of tensors",
+        )
     read = set(graph.tensors.values())
     if all(name in read for name, _ in model.named_parameters()):
         return graph
@@ -34,3 +43,26 @@ def capture(model: nn.Module, inputs: Inputs) -> Graph:
         return graph
     more = set(training.tensors.values()) - read
     return replace(graph, training=training) if more & set(graph.stored) else graph
+
+
+def _record(model: nn.Module, inputs: Inputs) -> Graph:
+    try:
+        return record(model, inputs)
+    except CaptureError:  # control flow that depends on data (the proposals of a detector)
+        return record(model, inputs, worlds=("real",))
+
+
+def _check_kinds(model: nn.Module, inputs: Inputs) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
+            raise InputError(
+                "is TorchScript, of which no parameter can be cut",
+                where=path or type(model).__name__,
+                fix="pass the module that it was scripted or traced from",
+            )
+    if any(t.is_nested or t.is_quantized for t in tensors_in(inputs)):
+        raise InputError(
+            "a nested or quantized tensor among the example inputs",
+            where="example_inputs",
+            fix="pass dense tensors of floating-point numbers or integers",
+        )

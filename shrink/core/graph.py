@@ -8,6 +8,8 @@ import torch
 from torch.fx import Graph as FxGraph
 from torch.fx import Node
 
+from shrink.core.nested import map_leaves
+
 
 @dataclass(frozen=True, eq=False)
 class ModuleCall:
@@ -81,17 +83,8 @@ def shapes_of(value: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def map_nodes(value: Any, function: Callable[[Node], Any]) -> Any:
-    """Apply `function` to every node in nested tuples, lists and dicts; copy the containers."""
-    if isinstance(value, Node):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_nodes(v, function) for v in value))
-    if isinstance(value, tuple | list):
-        return type(value)(map_nodes(v, function) for v in value)
-    if isinstance(value, Mapping):
-        mapped = {k: map_nodes(v, function) for k, v in value.items()}
-        return mapped if type(value) is dict else type(value)(**mapped)
-    return value
+    """Apply `function` to every node in nested containers; copy the containers."""
+    return map_leaves(value, Node, function)
 
 
 _SELECTING = frozenset({"aten::topk", "aten::sort", "aten::argsort", "torchvision::nms"})

@@ -1,5 +1,6 @@
 """Capture: the same operators as torch.export, names and sources on them, nothing left behind."""
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from shrink.capture.capture import capture
-from shrink.core.errors import CaptureError
+from shrink.core.errors import CaptureError, InputError
 from shrink.core.inputs import as_inputs
 
 IMAGE = torch.zeros(1, 3, 64, 64)
@@ -101,3 +102,133 @@ def test_training_only_branches_are_captured_beside() -> None:
     graph = capture(Auxiliary(), as_inputs(torch.zeros(1, 4)))
     assert graph.training is not None
     assert "aux.weight" in graph.training.tensors.values()
+
+
+def _made(make: Callable[[Tensor], Tensor]) -> nn.Module:
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return make(self.layer(x))
+
+    return Made()
+
+
+def _shift(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    out[:, :2] = x[:, 2:]
+    return out
+
+
+def _swap(x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    first, second = out.chunk(2, 1)
+    first.copy_(x[:, 2:])
+    second.copy_(x[:, :2])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("make", "made_by"),
+    [
+        (_shift, "zeros_like"),
+        (_swap, "empty_like"),
+        (lambda x: torch.empty(x.shape).copy_(x).add(1), "empty"),
+        (lambda x: x.new_zeros(x.shape).add_(x), "new_zeros"),
+        (lambda x: torch.full((3, 4), 2.0).masked_fill_(x > 0, 1.0), "full"),
+        (lambda x: x + 0 * torch.randn(3, 4), "randn"),
+        (lambda x: x.data + x.detach(), "linear"),
+    ],
+)
+def test_made_tensors_are_linked_to_their_uses(
+    make: Callable[[Tensor], Tensor], made_by: str
+) -> None:
+    graph = capture(_made(make), as_inputs(torch.zeros(3, 4)))
+    (made,) = [n for n in graph.ops if str(n.target).startswith(f"aten.{made_by}.")]
+    assert graph.capture == "meta"
+    assert not graph.constants
+    assert made.users
+
+
+def test_data_of_a_parameter_is_that_parameter() -> None:
+    class Data(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.layer.weight.data, self.layer.bias)
+
+    graph = capture(Data(), as_inputs(torch.zeros(3, 4)))
+    assert sorted(graph.tensors.values()) == ["layer.bias", "layer.weight"]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_recurrent_layers_need_no_data(kind: type[nn.RNNBase], explicit: bool) -> None:  # noqa: FBT001
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(4, 6, num_layers=2, bidirectional=True, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            zeros = torch.zeros(4, len(x), 6)
+            states = (zeros, zeros) if isinstance(self.rnn, nn.LSTM) else zeros
+            output: Tensor = self.rnn(x, states if explicit else None)[0]
+            return output
+
+    graph = capture(Recurrent(), as_inputs(torch.zeros(3, 5, 4)))
+    assert graph.capture == "meta"
+    assert any("zeros" in str(n.target) for n in graph.ops)
+    assert not graph.constants
+
+
+def test_hooks_of_the_model_belong_to_the_call_of_their_module() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model[0].register_forward_pre_hook(lambda _, args: (args[0] + 1,))
+    model[0].register_forward_hook(lambda _, __, output: output * 2)
+    graph = capture(model, as_inputs(torch.zeros(1, 4)))
+    (call,) = [c for c in graph.calls if c.path == "0"]
+    names = [n.target._schema.name for n in graph.ops[call.start : call.stop]]
+    assert names == ["aten::add", "aten::linear", "aten::mul"]
+
+
+def test_compiled_models_are_captured_by_their_own_code() -> None:
+    graph = capture(torch.compile(nn.Linear(4, 2)), as_inputs(torch.zeros(1, 4)))
+    assert sorted(graph.tensors.values()) == ["_orig_mod.bias", "_orig_mod.weight"]
+
+
+def test_scripted_activations_are_captured_and_scripted_weights_refused() -> None:
+    class Swish(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.sigmoid(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        act, layer = torch.jit.script(Swish()), torch.jit.script(nn.Linear(4, 4))
+    graph = capture(nn.Sequential(nn.Linear(4, 4), act), as_inputs(torch.zeros(1, 4)))
+    assert any("sigmoid" in str(n.target) for n in graph.ops)
+    with pytest.raises(InputError) as caught:
+        capture(nn.Sequential(nn.Linear(4, 4), layer), as_inputs(torch.zeros(1, 4)))
+    assert caught.value.where == "1"
+    assert "scripted" in caught.value.fix
+
+
+def test_nested_inputs_and_invisible_outputs_are_refused_with_a_remedy() -> None:
+    class Silent(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            self.seen = x
+
+    with pytest.raises(InputError) as caught:
+        capture(Silent(), as_inputs(torch.zeros(1, 4)))
+    assert caught.value.where == "Silent"
+    assert "dataclasses" in caught.value.fix
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        nested = torch.nested.nested_tensor([torch.zeros(2, 4), torch.zeros(3, 4)])
+    with pytest.raises(InputError) as caught:
+        capture(nn.Linear(4, 4), as_inputs(nested))
+    assert caught.value.where == "example_inputs"
+    assert "dense" in caught.value.fix
