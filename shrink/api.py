@@ -22,7 +22,7 @@ from shrink.capture.dispatch import record
 from shrink.core.errors import InputError, VerificationError
 from shrink.core.graph import Graph
 from shrink.core.groups import ChannelGroups
-from shrink.core.inputs import Inputs, as_inputs, cut_named, describe, make_inputs
+from shrink.core.inputs import Inputs, as_inputs, cut_named, make_inputs
 from shrink.core.plan import Plan
 from shrink.core.report import Certificate, Cost, Report, Speedup
 from shrink.criteria.criterion import Criterion
@@ -37,7 +37,7 @@ from shrink.measure.macs import count_params
 from shrink.measure.prepare import prepare
 from shrink.plan.choose import choose
 from shrink.plan.options import Options
-from shrink.plan.write import alive_units, to_plan
+from shrink.plans import check_fit, find_groups_again, read_kept, write_plan
 from shrink.report.document import to_json
 from shrink.report.markdown import to_markdown
 from shrink.request import Progress, Stages, check_weights, choose_device, find_dtype, read_budget
@@ -188,13 +188,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
             "free": list(free),
             "seed": seed,
         }
-        shapes = {n: tuple(t.shape) for n, t in graph.stored.items()}
-        plan = to_plan(groups, choice, shapes, inputs=describe(inputs), request=request)
-        plan = replace(
-            _with_aliases(plan, graph),
-            model=name,
-            interface=kept_interface(graph, groups, choice.kept),
-        )
+        plan = write_plan(graph, groups, choice, inputs, request, name)
     smaller_inputs: Inputs = cut_named(inputs, "input", plan.interface)
     with start("rewrite"):
         made = rewrite(model, inputs, graph, groups, plan, choice.kept, record=record)
@@ -275,13 +269,13 @@ def apply(  # noqa: PLR0913  the contract of the public API
     """
     start = Stages(progress)
     inputs = make_inputs(plan.inputs) if example_inputs is None else as_inputs(example_inputs)
-    _check_fit(plan, model)
+    check_fit(plan, model)
     with start("capture"):
         graph = capture(model, inputs)
     with start("groups"):
-        groups = _groups_again(plan, graph, rules)
+        groups = find_groups_again(plan, graph, rules)
     with start("plan"):
-        kept = alive_units(groups, _without_aliases(plan, graph))
+        kept = read_kept(plan, graph, groups)
         plan = replace(plan, interface=kept_interface(graph, groups, kept))
     smaller_inputs: Inputs = cut_named(inputs, "input", plan.interface)
     with start("rewrite"):
@@ -385,17 +379,9 @@ def verify(path: str | PathLike[str], model: nn.Module) -> Certificate:
     result.model.load_state_dict(weights)
     inputs = make_inputs(plan.inputs)
     graph = capture(model, inputs)
-    groups = _groups_again(plan, graph)
-    kept = alive_units(groups, _without_aliases(plan, graph))
+    groups = find_groups_again(plan, graph)
+    kept = read_kept(plan, graph, groups)
     return certify(model, result.model, inputs, graph, groups, kept, result.plan)
-
-
-def _groups_again(
-    plan: Plan, graph: Graph, rules: Mapping[Any, Couple] | None = None
-) -> ChannelGroups:
-    """Find the groups under the options that a plan was made with."""
-    chosen = {option: plan.request.get(option, ()) for option in ("keep", "only", "free")}
-    return find_groups(graph, rules=rules, **chosen)
 
 
 def _certify(
@@ -421,34 +407,3 @@ def _certify(
             fix="report this model; `keep` the layer named to go on without it",
         )
     return certificate
-
-
-def _with_aliases(plan: Plan, graph: Graph) -> Plan:
-    """Name tied tensors under every name they have."""
-    extra = {a: plan.keep[n] for a, n in graph.aliases.items() if n in plan.keep}
-    shapes = {a: plan.shapes[graph.aliases[a]] for a in extra}
-    return replace(plan, keep={**plan.keep, **extra}, shapes={**plan.shapes, **shapes})
-
-
-def _without_aliases(plan: Plan, graph: Graph) -> Plan:
-    keep = {n: d for n, d in plan.keep.items() if n not in graph.aliases}
-    return replace(plan, keep=keep, shapes={n: plan.shapes[n] for n in keep})
-
-
-def _check_fit(plan: Plan, model: nn.Module) -> None:
-    """Refuse a model whose tensors are not those the plan was made for."""
-    shapes = {
-        n: tuple(t.shape)
-        for n, t in (
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
-        )
-    }
-    for name, shape in plan.shapes.items():
-        if shapes.get(name) != tuple(shape):
-            found = f"shape {shapes[name]}" if name in shapes else "no such tensor"
-            raise InputError(
-                f"the plan was made for shape {tuple(shape)}, the model has {found}",
-                where=name,
-                fix=f"apply it to {plan.model or 'the model it was made for'}",
-            )

@@ -21,6 +21,8 @@ from shrink.measure.latency import compare_latency, speedup
 from shrink.measure.macs import count_macs, count_params
 from shrink.measure.memory import activation_peak_bytes, cuda_peak_bytes
 from shrink.measure.prepare import Prepared, prepare
+from shrink.remedies import list_frozen
+from shrink.report.sentences import gather_frozen
 from shrink.rewrite.rewrite import Rewrite
 from shrink.rules.cost import find_macs, uncounted
 
@@ -84,15 +86,7 @@ class Facts:
 
     def frozen(self) -> tuple[dict[str, Any], ...]:
         """Gather what stayed whole by reason."""
-        reasons: dict[str, dict[str, Any]] = {}
-        for entry in self.groups.frozen:
-            if entry.reason:
-                found = reasons.setdefault(
-                    entry.reason, {"reason": entry.reason, "channels": 0, "places": []}
-                )
-                found["channels"] += entry.size
-                found["places"].append(entry.where or entry.axes[0][0])
-        return tuple({**r, "places": r["places"][:3]} for r in reasons.values())
+        return gather_frozen(list_frozen(self.groups))
 
 
 def measure_both(

@@ -1,7 +1,10 @@
 """`shrink inspect`: what can be removed, and why the rest cannot."""
 # ruff: noqa: PLC0415 (torch is imported when a command runs, not for --help)
 
+from typing import Annotated
+
 import msgspec
+import typer
 
 from shrink.cli import options
 from shrink.cli.common import Stages, command, print_json, print_rich
@@ -20,11 +23,14 @@ def inspect(  # noqa: PLR0913  one parameter per option
     free: options.Free = None,
     strict: options.Strict = False,
     seed: options.Seed = 0,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every group and frozen dimension on a line of its own.")
+    ] = False,
     as_json: options.Json = False,
     debug: options.Debug = False,  # noqa: ARG001  `command` reads it
 ) -> None:
     """Show what can be removed from MODEL, and why the rest cannot."""
-    stages = Stages(("model", "capture", "groups"))
+    stages = Stages(("model", "capture", "groups", "rewrite"))
     with stages("model"):
         from shrink import api, models
 
@@ -44,4 +50,4 @@ def inspect(  # noqa: PLR0913  one parameter per option
         about = {"name": model, "weights": resolved.weights_note}
         print_json(to_json({"model": about, **inspection, "warnings": resolved.warnings}))
     else:
-        print_rich(show_inspection(model, inspection, resolved.warnings))
+        print_rich(show_inspection(model, inspection, resolved.warnings, everything=everything))

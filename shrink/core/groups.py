@@ -121,6 +121,16 @@ class Frozen:
     reason: str
     where: str = ""
 
+    @property
+    def module(self) -> str:
+        """Module path of the cause; empty if it is the model itself or not known."""
+        return self.where.partition(" (")[0] if self.where.endswith(")") else self.where
+
+    @property
+    def source(self) -> str:
+        """`file:line` of the user's code at the cause; empty if not known."""
+        return self.where.partition(" (")[2].removesuffix(")")
+
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:

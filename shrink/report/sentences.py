@@ -1,6 +1,6 @@
 """What a report says, as words and rows; the terminal and Markdown print the same ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from shrink.core.report import Certificate, Cost, Report
@@ -125,12 +125,39 @@ def describe_certificate(certificate: Certificate | None) -> str:
     return f"VERIFICATION FAILED: {figures}{place}"
 
 
+def gather_frozen(entries: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Gather what stays whole by reason: how many channels, the first places, and the remedy."""
+    reasons: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        reason = entry["reason"]
+        known = {"reason": reason, "channels": 0, "places": [], "remedy": entry["remedy"]}
+        found = reasons.setdefault(reason, known)
+        found["channels"] += entry["size"]
+        place = entry["where"] or entry["axes"][0][0]
+        if place not in found["places"]:
+            found["places"].append(place)
+    return tuple(reasons.values())
+
+
 def describe_frozen(frozen: Mapping[str, Any]) -> str:
     """Say how many channels stayed whole for one reason, and where first."""
     places = list(frozen.get("places", ()))
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     where = f" ({', '.join(map(str, places[:3]))}{more})" if places else ""
-    return f"{frozen.get('channels', 0)} channels: {frozen.get('reason', '')}{where}"
+    remedy = f"; to change that: {frozen['remedy']}" if frozen.get("remedy") else ""
+    return f"{frozen.get('channels', 0)} channels: {frozen.get('reason', '')}{where}{remedy}"
+
+
+def describe_form(inspection: Mapping[str, Any]) -> str:
+    """Say what pruning would make of the model's classes."""
+    if inspection["problem"]:
+        return f"cannot be rewritten: {inspection['problem']}"
+    count = len(inspection["grafts"])
+    return {
+        "module": "pruned, it stays in its own classes",
+        "grafts": f"pruned, {count} modules would be regenerated from the graph:",
+        "program": "pruned, the whole model would be regenerated from the graph",
+    }.get(inspection["form"], "")
 
 
 def describe_uncounted(cost: Cost) -> str:

@@ -1,6 +1,7 @@
 """Reports for the terminal, as `rich` renderables."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,43 +81,110 @@ def show_measurement(
 
 
 def show_inspection(
-    name: str, inspection: Mapping[str, Any], warnings: Sequence[str] = ()
+    name: str,
+    inspection: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+    *,
+    everything: bool = False,
 ) -> RenderableType:
     """Lay out what can be removed from a model and what cannot.
 
     Args:
         name: the model.
-        inspection: `shrink.api.Inspection` as plain data (docs/REPORT.md).
+        inspection: `shrink.Inspection` as plain data (docs/INSPECT.md).
         warnings: about the model.
+        everything: every group and frozen dimension on a line of its own, instead of one line for
+            groups that play the same role and one for each reason.
     """
-    groups = _table("group", ">units", ">parts", ">slices")
-    for group in inspection["groups"]:
-        _add(
-            groups,
-            f"{'  ' if group['nested'] else ''}{group['name']}",
-            str(group["size"]),
-            str(group["parts"]),
-            str(len(group["axes"])),
-        )
-    frozen = _table("kept whole", ">size", "reason", "where")
-    for entry in inspection["frozen"]:
-        names = [f"{tensor}:{dim}" for tensor, dim in entry["axes"]]
-        more = f" +{len(names) - 1}" if len(names) > 1 else ""
-        _add(
-            frozen,
-            f"{(names or [''])[0]}{more}",
-            str(entry["size"]),
-            entry["reason"],
-            entry["where"],
-        )
     macs, params = inspection["prunable_macs"], inspection["prunable_params"]
-    tables = [table for table in (groups, frozen) if table.row_count]
-    summary = (
-        f"{units.count(inspection['macs'])} MACs, {units.percent(macs, 1)} in prunable layers; "
-        f"{units.count(inspection['params'])} parameters, {units.percent(params, 1)} in prunable "
-        f"layers; captured by {inspection['capture']}"
-    )
-    return Group(Text(name, style="bold"), *tables, Text(summary), *map(_warn, warnings))
+    parts: list[RenderableType] = [
+        Text(name, style="bold"),
+        Text(f"{units.count(inspection['macs'])} MACs, {units.percent(macs, 1)} prunable"),
+        Text(
+            f"{units.count(inspection['params'])} parameters, {units.percent(params, 1)} prunable"
+        ),
+    ]
+    if inspection["groups"]:
+        groups = _table("can be removed", "what", ">units", ">MACs", ">parameters")
+        for row in _list_groups(inspection["groups"], everything=everything):
+            _add(groups, *row)
+        parts.append(groups)
+        text = "MACs, parameters: the share that goes with all units of a line but one per group"
+        parts.append(Text(text, style="dim"))
+    else:
+        parts.append(Text("nothing can be removed", style="bold red"))
+    parts.append(Text(sentences.describe_form(inspection)))
+    parts += [Text(f"  {line}") for line in _list_grafts(inspection["grafts"], everything)]
+    if everything and inspection["frozen"]:
+        frozen = _table("kept whole", ">size", "reason", "where")
+        for entry in inspection["frozen"]:
+            names = " ".join(f"{tensor}:{dim}" for tensor, dim in entry["axes"])
+            _add(frozen, names, str(entry["size"]), entry["reason"], entry["where"])
+        parts.append(frozen)
+    for entry in sentences.gather_frozen(inspection["frozen"]):
+        what, _, remedy = sentences.describe_frozen(entry).partition("; to change that: ")
+        if not everything:
+            parts.append(Text(f"kept whole: {what}", style="dim"))
+        if remedy:
+            shown = f"{entry['reason']}: {remedy}" if everything else remedy
+            parts.append(Text(f"  to change that: {shown}"))
+    parts.append(Text(f"captured on {inspection['capture']} tensors", style="dim"))
+    return Group(*parts, *map(_warn, warnings))
+
+
+def _list_groups(
+    groups: Sequence[Mapping[str, Any]], *, everything: bool
+) -> list[tuple[str, str, str, str, str]]:
+    """List groups, those that play the same role in equal blocks together unless all are wanted."""
+    alike: dict[Any, list[Mapping[str, Any]]] = {}  # Any: of groups, what makes them alike
+    for position, group in enumerate(groups):
+        role = (group["structure"], group["kind"], group["size"], group["parts"])
+        alike.setdefault(position if everything else role, []).append(group)
+    rows = []
+    for found in alike.values():
+        group = found[0]
+        names = [g["name"] for g in found]
+        name = "*".join(_common_pieces(names))
+        times = f" x{len(found)}" if len(found) > 1 else ""
+        size = f"{group['parts']} x {group['size']}" if group["parts"] > 1 else str(group["size"])
+        shares = (sum(g[key] for g in found) for key in ("macs_share", "params_share"))
+        rows.append(
+            (
+                f"{'  ' if group['nested'] else ''}{name}{times}",
+                group["kind"],
+                size,
+                *(units.percent(share, 1) for share in shares),
+            )
+        )
+    return rows
+
+
+def _list_grafts(grafts: Sequence[Mapping[str, str]], everything: bool) -> list[str]:  # noqa: FBT001
+    """List modules to regenerate, those whose names differ in numbers only together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for graft in grafts:
+        module = graft["module"]
+        role = module if everything else re.sub(r"[0-9]+", "*", module)
+        alike.setdefault((role, graft["class"]), []).append(module)
+    return [
+        f"{'*'.join(_common_pieces(names)) or 'the whole model'} ({kind})"
+        + (f" x{len(names)}" if len(names) > 1 else "")
+        for (_, kind), names in alike.items()
+    ]
+
+
+def _common_pieces(names: Sequence[str]) -> list[str]:
+    """Cut names that differ in numbers only where the numbers differ."""
+    pieces = [re.split(r"([0-9]+)", name) for name in names]
+    if len({len(p) for p in pieces}) > 1:
+        return [names[0]]
+    out = [""]
+    for column in zip(*pieces, strict=True):
+        if len(set(column)) == 1:
+            out[-1] += column[0]
+        else:
+            out.append("")
+    return out
 
 
 def to_text(renderable: RenderableType, *, width: int = 100) -> str:

@@ -48,6 +48,9 @@ INSPECTION: dict[str, Any] = {
             "nested": False,
             "axes": [["conv1.weight", 0], ["bn1.weight", 0]],
             "structure": "a",
+            "kind": "channels",
+            "macs_share": 0.1,
+            "params_share": 0.05,
         },
         {
             "name": "attn.qkv.weight:0",
@@ -56,16 +59,40 @@ INSPECTION: dict[str, Any] = {
             "nested": True,
             "axes": [["attn.qkv.weight", 0]],
             "structure": "b",
+            "kind": "head dims",
+            "macs_share": 0.5,
+            "params_share": 0.25,
         },
+        *(
+            {
+                "name": f"block.{i}.conv.weight:0",
+                "size": 16,
+                "parts": 1,
+                "nested": False,
+                "axes": [[f"block.{i}.conv.weight", 0]],
+                "structure": "c",
+                "kind": "channels",
+                "macs_share": 0.01,
+                "params_share": 0.02,
+            }
+            for i in range(3)
+        ),
     ],
     "frozen": [
         {
             "axes": [["fc.weight", 0], ["fc.bias", 0]],
             "size": 1000,
             "reason": "network output",
-            "where": "fc",
+            "where": "fc (models/net.py:12)",
+            "module": "fc",
+            "source": "models/net.py:12",
+            "remedy": "free=['output']",
         }
     ],
+    "form": "grafts",
+    "grafts": [{"module": f"block.{i}.attn", "class": "Attention", "reason": "r"} for i in (0, 1)],
+    "problem": "",
+    "schema_version": 1,
     "prunable_macs": 0.97,
     "prunable_params": 0.9,
     "macs": 4089284608,

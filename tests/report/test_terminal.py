@@ -19,7 +19,7 @@ def test_several_reports_are_compared_one_per_line() -> None:
 
 
 def test_an_inspection_lists_groups_and_reasons() -> None:
-    text = terminal.to_text(terminal.show_inspection("resnet50", INSPECTION))
+    text = terminal.to_text(terminal.show_inspection("resnet50", INSPECTION), width=80)
     assert text == golden("inspection.txt")
 
 
