@@ -108,6 +108,12 @@ def choose(
     if options.align == "auto" and not search.low <= reached <= search.high:
         counts, reached = _search_finer(search, found, prepare)
         finer = _finer_groups(groups, counts)
+    if reached < search.low:  # before it is called unreachable
+        search = prepare(1 if options.align == "auto" else options.align)
+        scattered = search.scatter(search.run())
+        if scattered.cost > reached:
+            counts, reached = search.ladders.at(scattered.levels), scattered.cost
+            finer = _finer_groups(groups, counts) if options.align == "auto" else {}
     if reached > search.high or reached < search.low:
         raise _unreachable(budget, options.align, reached / full, is_floor=reached > search.high)
 

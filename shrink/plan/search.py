@@ -17,6 +17,9 @@ _EXHAUSTIVE = 4096  # combinations up to which all are tried
 _MOVES = 512  # single moves that swaps are made of
 _SHORTLIST = 48  # swaps evaluated exactly in a round
 _ROUNDS = 12
+_SCATTERED = 4096  # random states, near ones and as many far ones
+_SCATTER_SIZE = 2**18  # states times components that they may take
+_MOVED = 4.0  # components that a near one moves on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,17 @@ class Search:
         if float(np.prod(self.ladders.lengths.astype(np.float64))) <= _EXHAUSTIVE:
             return self._try_all(start)
         return self._swap(filled)
+
+    def scatter(self, found: Found) -> Found:
+        """Try seeded random states, near and far: what the moves of `run` could not reach."""
+        lengths = self.ladders.lengths
+        random = np.random.default_rng(0)
+        shape = (min(_SCATTERED, _SCATTER_SIZE // len(lengths) + 1), len(lengths))
+        moved = random.random(shape) < _MOVED / len(lengths)
+        near = found.levels + moved * random.integers(-2, 3, shape)
+        far = random.integers(0, lengths, shape)
+        levels = np.concatenate([found.levels[None], np.clip(near, 0, lengths - 1), far])
+        return self._choose(found, levels)
 
     def cost_of(self, counts: Counts) -> NDArray[np.float64]:
         """Evaluate candidates of shape (candidates, groups), a batch at a time."""
@@ -139,6 +153,10 @@ class Search:
         lengths = self.ladders.lengths
         grids = np.meshgrid(*(np.arange(n) for n in lengths), indexing="ij")
         levels = np.stack([grid.ravel() for grid in grids], axis=1).astype(np.int64)
+        return self._choose(start, levels)
+
+    def _choose(self, start: Found, levels: Counts) -> Found:
+        """Return the levels in the window that distort the least, else the closest below."""
         costs = self._costs(levels)
         distortion = sum(
             np.abs(place[levels[:, c]] - place[start.levels[c]])

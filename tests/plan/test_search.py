@@ -50,6 +50,20 @@ def test_small_networks_are_searched_exhaustively(ratio: float) -> None:
     assert search.run().cost == max(cost for cost in costs if cost <= search.high)
 
 
+@pytest.mark.parametrize("ratio", [0.3, 0.45, 0.6])
+def test_what_swaps_cannot_reach_is_tried_at_random(
+    monkeypatch: pytest.MonkeyPatch, ratio: float
+) -> None:
+    monkeypatch.setattr(module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr(module, "_ROUNDS", 0)
+    search = make([17, 23, 12, 31, 9], ratio, slack=1.5e-3)
+    missed = search.run()
+    assert missed.cost < search.low
+    found = search.scatter(missed)
+    assert search.low <= found.cost <= search.high
+    assert np.array_equal(search.scatter(missed).levels, found.levels)
+
+
 @pytest.mark.parametrize("ratio", [0.25, 0.4, 0.55, 0.7])
 def test_swaps_close_a_narrow_gap(monkeypatch: pytest.MonkeyPatch, ratio: float) -> None:
     monkeypatch.setattr(module, "_EXHAUSTIVE", 0)
