@@ -29,11 +29,20 @@ def couple_attention(site: Site) -> Value:
         value = labels.insert_dim(store, value, value.rank - 2)
     order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
     weights = contract(site, query, labels.permute(store, key, order))
-    if mask is not None and not grouped:
+    if mask is not None:
+        if grouped and mask.rank > 2:
+            mask = _grouped_mask(store, mask, key.shape[-4], because)
         weights = labels.broadcast(store, [weights, mask], weights.shape, because)
     site.freeze(weights, [weights.rank - 1], "position attended to")
     result = contract(site, weights, value)
     return labels.reshape(store, result, site.shape, because)
+
+
+def _grouped_mask(store: labels.Store, mask: Value, shared: int, because: labels.Reason) -> Value:
+    """View a mask's heads as the query's are."""
+    heads = mask.shape[-3]
+    cut = (1, 1) if heads == 1 else (shared, heads // shared)
+    return labels.reshape(store, mask, (*mask.shape[:-3], *cut, *mask.shape[-2:]), because)
 
 
 def _grouped(query: Value, key: Value) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import torch
 
+from shrink.core.groups import Label
 from shrink.rules import labels
 from shrink.rules.labels import Value
 from shrink.rules.registry import couples, resizes
@@ -41,13 +42,32 @@ def resize_uniform(call: Call) -> Resized:
     return call.replace(size=list(call.after[0]))
 
 
+@couples(aten.eye.default, aten.eye.m)
+def couple_eye(site: Site) -> Value:
+    """Let rows and columns go together: what is left is a unit matrix again.
+
+    Shapes: result (n, n); one that is not square keeps all.
+    Source: torch.eye.
+    """
+    rows, columns = site.shape
+    if rows != columns or rows == 1:
+        return labels.unlabelled(site.shape)
+    line = (Label(site.store.mint(rows)),)
+    return Value(site.shape, [line, line])
+
+
+@resizes(aten.eye.default, aten.eye.m)
+def resize_eye(call: Call) -> Resized:
+    """Name the size that is left."""
+    changed = dict(zip(("n", "m"), call.after[0], strict=True))
+    return call.replace(**{n: v for n, v in changed.items() if n in call.arguments})
+
+
 @couples(
     aten.arange.default,
     aten.arange.start,
     aten.arange.start_step,
     aten.linspace.default,
-    aten.eye.default,
-    aten.eye.m,
     aten.scalar_tensor.default,
     aten.tril_indices.default,
     aten.triu_indices.default,

@@ -23,7 +23,7 @@ def couple_index_select(site: Site) -> Value:
     return Value(site.shape, list(out))
 
 
-@couples(aten.index.Tensor)
+@couples(aten.index.Tensor, aten._unsafe_index.Tensor)
 def couple_index(site: Site) -> Value:
     """Gather by index tensors: gathered dimensions keep all their indices, the others pass.
 
@@ -155,7 +155,7 @@ def couple_index_write(site: Site) -> Value:
     return x  # type: ignore[no-any-return]  # a Value by the schema
 
 
-@couples(aten.index_put.default, aten.index_put_.default)
+@couples(aten.index_put.default, aten.index_put_.default, aten._unsafe_index_put.default)
 def couple_index_put(site: Site) -> Value:
     """Write by index tensors: indexed dimensions are frozen, what follows is tied to the values.
 
@@ -189,11 +189,29 @@ def couple_masked(site: Site) -> Value:
     return labels.unlabelled(site.shape)
 
 
-@couples(aten.bucketize.Tensor, aten.searchsorted.Tensor, aten.one_hot.default)
+@couples(
+    aten.bucketize.Tensor,
+    aten.bucketize.Scalar,
+    aten.searchsorted.Tensor,
+    aten.searchsorted.Scalar,
+    aten.one_hot.default,
+)
 def couple_looked_up(site: Site) -> Value:
-    """Freeze all: numbers become positions in a table.
+    """Freeze the table in which numbers become positions; the numbers' own dimensions pass.
 
+    Shapes: boundaries (n,), for `searchsorted` (*S, n); numbers (*S); result like the numbers, with
+    one more dimension for `one_hot`.
     Source: torch.bucketize, torch.searchsorted, torch.nn.functional.one_hot.
     """
-    site.freeze_all("number made a position in a table")
-    return labels.unlabelled(site.shape)
+    text = "table in which numbers are looked up"
+    for name in ("boundaries", "sorted_sequence"):
+        if name in site.arguments:
+            site.freeze(site[name], range(site[name].rank), text)
+    x = site["self"]
+    if not hasattr(x, "rank"):  # one number
+        return labels.unlabelled(site.shape)
+    if "sorted_sequence" in site.arguments:
+        cut = range(x.rank) if site["sorted_sequence"].rank > 1 else ()
+        site.freeze(x, cut, text)
+    found = [labels.of(site.store, x, d) for d in range(x.rank)]
+    return Value(site.shape, [*found, *[()] * (len(site.shape) - x.rank)])

@@ -8,6 +8,7 @@ from shrink.core.groups import Label
 from shrink.rules import labels
 from shrink.rules.labels import Value
 from shrink.rules.registry import couples
+from shrink.rules.shape import take_diagonal
 from shrink.rules.site import Site
 
 aten = torch.ops.aten
@@ -50,7 +51,14 @@ def couple_matmul(site: Site) -> Value:
     return contract(site, a, b)
 
 
-@couples(aten.addmm.default, aten.baddbmm.default, aten.addmv.default)
+@couples(
+    aten.addmm.default,
+    aten.addmm_.default,
+    aten.baddbmm.default,
+    aten.baddbmm_.default,
+    aten.addmv.default,
+    aten.addmv_.default,
+)
 def couple_addmm(site: Site) -> Value:
     """Tie a product as `matmul` does, and the addend to it as `add` does.
 
@@ -112,6 +120,26 @@ def _only(store: labels.Store, value: Value, dims: list[int]) -> Value:
     return Value(tuple(value.shape[d] for d in dims), list(chosen), origin=value.origin)
 
 
+@couples(aten.addbmm.default)
+def couple_addbmm(site: Site) -> Value:
+    """Tie products as `bmm` does, add them up, and tie the addend. Source: torch.addbmm."""
+    addend, a, b = site.values()
+    product = labels.drop_dims(site.store, contract(site, a, b), [0])
+    because = site.because("meets a dimension of fixed size")
+    return labels.broadcast(site.store, [product, addend], site.shape, because)
+
+
+@couples(aten.inner.default)
+def couple_inner(site: Site) -> Value:
+    """Tie the last dimensions and drop them; the others follow each other. Source: torch.inner."""
+    a, b = site.values()
+    if not (a.rank and b.rank):
+        return a if a.rank else b
+    right = [*(a.rank + d for d in range(b.rank - 1)), a.rank - 1]
+    out = [*range(a.rank - 1), *right[:-1]]
+    return _sum_of_products(site, [a, b], [range(a.rank), right], out)
+
+
 @couples(aten.cdist.default)
 def couple_distance(site: Site) -> Value:
     """Tie the features whose differences are summed; what is removed differs by nothing.
@@ -143,6 +171,42 @@ def couple_bilinear(site: Site) -> Value:
     if bias is not None:
         site.tie(result, -1, bias, 0)
     return result
+
+
+@couples(aten.cross.default, aten.linalg_cross.default)
+def couple_cross(site: Site) -> Value:
+    """Tie the operands; the dimension of three that is crossed stays.
+
+    Source: torch.cross, torch.linalg.cross.
+    """
+    because = site.because("meets a dimension of fixed size")
+    made = labels.broadcast(site.store, site.values(), site.shape, because)
+    dim = site["dim"] if site["dim"] is not None else site.shape.index(3)
+    site.freeze(made, [dim], "coordinates of a cross product")
+    return made
+
+
+@couples(aten.kron.default)
+def couple_kron(site: Site) -> Value:
+    """Give every dimension of the result the labels of both factors', the first outside.
+
+    Shapes: a (*S), b (*T), dimensions of size 1 being put before the shorter; result (*S * T).
+    Source: torch.kron.
+    """
+    store, rank = site.store, len(site.shape)
+    pair = []
+    for position, value in enumerate(site.values()):
+        for _ in range(rank - value.rank):
+            value = labels.insert_dim(store, value, 0)  # noqa: PLW2901  # the same factor
+        for d in range(rank):  # a's dimensions become (n, 1) each, b's (1, n)
+            value = labels.insert_dim(store, value, 2 * d + 1 - position)  # noqa: PLW2901
+        pair.append(value)
+    shape = tuple(max(n) for n in zip(*(v.shape for v in pair), strict=True))
+    because = site.because("meets a dimension of fixed size")
+    joint = labels.broadcast(store, pair, shape, because)
+    return labels.merge(
+        store, joint, [[2 * d, 2 * d + 1] for d in range(rank)], site.shape, because
+    )
 
 
 @couples(aten.outer.default, aten.ger.default)
@@ -188,9 +252,9 @@ def couple_einsum(site: Site) -> Value:
         _named(term, value.rank)
         for term, value in zip(inputs.split(","), site["tensors"], strict=True)
     ]
-    if any(len(set(term)) != len(term) for term in terms):
-        site.freeze_all("einsum takes a diagonal")
-        return labels.unlabelled(site.shape)
+    operands = list(site["tensors"])
+    for i, term in enumerate(terms):
+        operands[i], terms[i] = _without_repeats(site, operands[i], term)
     hidden = max(sum(name.startswith(".") for name in term) for term in terms)
     dots = [_dot(back) for back in range(hidden, 0, -1)]
     if not arrow:  # an implicit result: the ellipsis, then letters that occur once
@@ -199,7 +263,19 @@ def couple_einsum(site: Site) -> Value:
     else:
         before, ellipsis, after = out.partition("...")
         result = [*before, *(dots if ellipsis else ()), *after]
-    return _sum_of_products(site, site["tensors"], terms, result)
+    return _sum_of_products(site, operands, terms, result)
+
+
+def _without_repeats(site: Site, value: Value, term: list[str]) -> tuple[Value, list[str]]:
+    """Take the diagonal of dimensions of equal name."""
+    while len(set(term)) < len(term):
+        first = next(i for i, name in enumerate(term) if term.count(name) > 1)
+        second = term.index(term[first], first + 1)
+        rest = [i for i in range(len(term)) if i not in (first, second)]
+        shape = [*(value.shape[i] for i in rest), value.shape[first]]
+        value = take_diagonal(site, value, first, second, 0, shape)
+        term = [*(term[i] for i in rest), term[first]]
+    return value, term
 
 
 def _dot(back: int) -> str:

@@ -77,6 +77,12 @@ def couple_broadcast(site: Site) -> Value | list[Value]:
     aten.bernoulli_.float,
     aten.uniform_.default,
     aten.normal_.default,
+    aten.exponential_.default,
+    aten.cauchy_.default,
+    aten.geometric_.default,
+    aten.log_normal_.default,
+    aten.renorm.default,  # a length to which what is removed adds nothing
+    aten.renorm_.default,
     aten.zeros_like.default,
     aten.ones_like.default,
     aten.full_like.default,

@@ -88,7 +88,34 @@ _over_last(
 )
 
 
-@couples(aten.grid_sampler.default)
+@couples(aten.affine_grid_generator.default)
+def couple_affine_grid(site: Site) -> Value:
+    """Freeze what says where to sample: it makes positions.
+
+    Source: torch.nn.functional.affine_grid.
+    """
+    theta = site["theta"]
+    site.freeze(theta, range(theta.rank), "matrix of a sampling grid")
+    return labels.unlabelled(site.shape)
+
+
+@couples(aten.fractional_max_pool2d.default, aten.fractional_max_pool3d.default)
+def couple_fractional_pool(site: Site) -> list[Value]:
+    """Pass the channels; the random numbers that place the windows are one line per channel.
+
+    Shapes: x (*, C, *S); samples (N, C, d); results (*, C, *T).
+    Source: torch.nn.functional.fractional_max_pool2d.
+    """
+    x, samples = site["self"], site["random_samples"]
+    spatial = range(x.rank - len(site["output_size"]), x.rank)
+    site.freeze(x, spatial, "position read by a pooling or resampling window")
+    labels.without_rows_on(site.store, x, spatial)
+    site.tie(x, spatial[0] - 1, samples, 1)
+    channels = [labels.of(site.store, x, d) for d in range(spatial[0])]
+    return [Value(s, [*channels, *[()] * len(spatial)]) for s in site.shapes]
+
+
+@couples(aten.grid_sampler.default, aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
 def couple_grid_sampler(site: Site) -> Value:
     """Read channels at the positions a grid names.
 

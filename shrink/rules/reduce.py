@@ -154,14 +154,43 @@ def normalise_softmax(call: Call) -> Mapping[str, tuple[int, ...]]:
     return {"self": (call["dim"],)}
 
 
+_SCANS = (
+    aten.cumprod.default,
+    aten.cumprod_.default,
+    aten.logcumsumexp.default,
+)
+
+
+@couples(aten.cumsum.default, aten.cumsum_.default, *_SCANS)
+def couple_scan(site: Site) -> Value:
+    """Run along one dimension; what is removed from it does not count.
+
+    Shapes: x any; result likewise.
+    Source: torch.cumsum, torch.cumprod, torch.logcumsumexp.
+    """
+    x = site["self"]
+    if x.rank:
+        labels.flat(site.store, x, site["dim"])
+        labels.without_rows_on(site.store, x, [site["dim"] % x.rank])
+    return x  # type: ignore[no-any-return]  # a Value by the schema
+
+
+@normalises(*_SCANS)
+def normalise_scan(call: Call) -> Mapping[str, tuple[int, ...]]:
+    """Run along what is kept; zeros, which change no sum, would change a product."""
+    return {"self": (call["dim"],) if call.inputs_before["self"] else ()}
+
+
 def couple_ordered(site: Site) -> Value | list[Value]:
     """Freeze the dimensions along which position or order matters; the others pass.
 
     Shapes: x any; each result with other sizes along these dimensions, or without them.
-    Source: torch.cumsum, torch.roll, torch.sort, torch.fft.
+    Source: torch.sort, torch.diff, torch.fft.
     """
     x = site.values()[0]
     named = next((site.arguments[n] for n in ("dim", "dims") if n in site.arguments), None)
+    if site.operator is aten.msort.default:
+        named = 0
     return pass_others(site, x, reduced_dims(named, x.rank), "order along the dimension matters")
 
 
@@ -181,14 +210,8 @@ def pass_others(site: Site, x: Value, dims: Sequence[int], text: str) -> Value |
 
 
 couples(
-    aten.cumsum.default,
-    aten.cumsum_.default,
-    aten.cumprod.default,
-    aten.cumprod_.default,
-    aten.logcumsumexp.default,
     aten.cummax.default,
     aten.cummin.default,
-    aten.roll.default,
     aten.argsort.default,
     aten.argsort.stable,
     aten.sort.default,
@@ -197,6 +220,8 @@ couples(
     aten.topk.default,
     aten.kthvalue.default,
     aten.mode.default,
+    aten.msort.default,
+    aten.repeat_interleave.self_Tensor,
     aten.argmax.default,
     aten.argmin.default,
     aten.fft_fft.default,
@@ -240,6 +265,35 @@ def couple_matrix(site: Site) -> Value | list[Value]:
     return pass_others(site, x, range(x.rank - 2, x.rank), "rows and columns of one matrix")
 
 
+def _joint_shape(a: Value, b: Value) -> tuple[int, ...]:
+    rank = max(a.rank, b.rank)
+    padded = [(*[1] * (rank - v.rank), *v.shape) for v in (a, b)]
+    return tuple(max(n) for n in zip(*padded, strict=True))
+
+
+@couples(aten.pairwise_distance.default)
+def couple_pairwise_distance(site: Site) -> Value:
+    """Tie the operands and drop the last dimension, which they are compared along.
+
+    Shapes: x1, x2 broadcast; result without the last dimension, or with size 1 there (`keepdim`).
+    Source: torch.nn.functional.pairwise_distance.
+    """
+    x1, x2 = site.values()
+    because = site.because("meets a dimension of fixed size")
+    shape = _joint_shape(x1, x2)
+    joint = labels.broadcast(site.store, [x1, x2], shape, because)
+    labels.flat(site.store, joint, -1)
+    made = labels.drop_dims(site.store, joint, [-1])
+    return labels.insert_dim(site.store, made, made.rank) if site["keepdim"] else made
+
+
+@normalises(aten.pairwise_distance.default)
+def normalise_pairwise_distance(call: Call) -> Mapping[str, tuple[int, ...]]:
+    """Compare what is kept: `eps` is added to every difference."""
+    both = {n: call.inputs_before[n] for n in ("x1", "x2")}
+    return {n: (-1,) for n, shape in both.items() if shape and shape[-1] > 1}
+
+
 @couples(aten.cosine_similarity.default)
 def couple_cosine(site: Site) -> Value:
     """Tie the operands and drop the dimension they are compared along.
@@ -249,10 +303,5 @@ def couple_cosine(site: Site) -> Value:
     """
     x1, x2 = site.values()
     because = site.because("meets a dimension of fixed size")
-    rank = max(x1.rank, x2.rank)
-    sizes = (
-        max(v.shape[d - rank + v.rank] if d >= rank - v.rank else 1 for v in (x1, x2))
-        for d in range(rank)
-    )
-    joint = labels.broadcast(site.store, [x1, x2], tuple(sizes), because)
+    joint = labels.broadcast(site.store, [x1, x2], _joint_shape(x1, x2), because)
     return labels.drop_dims(site.store, joint, [site["dim"]])

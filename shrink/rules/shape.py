@@ -1,5 +1,6 @@
 """Views, joins, cuts and gathers: they move labels and mint none."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ _RESHAPES = (
     aten.squeeze.dims,
     aten.squeeze.default,
     aten.unsqueeze.default,
+    aten.squeeze_.dim,
+    aten.squeeze_.dims,
+    aten.squeeze_.default,
+    aten.unsqueeze_.default,
     aten.ravel.default,
     aten.atleast_1d.default,
     aten.atleast_2d.default,
@@ -70,7 +75,14 @@ def couple_permute(site: Site) -> Value:
     return labels.permute(site.store, site["self"], site["dims"])
 
 
-@couples(aten.transpose.int, aten.swapaxes.default, aten.swapdims.default)
+@couples(
+    aten.transpose.int,
+    aten.transpose_.default,
+    aten.swapaxes.default,
+    aten.swapaxes_.default,
+    aten.swapdims.default,
+    aten.swapdims_.default,
+)
 def couple_transpose(site: Site) -> Value:
     """Swap two dimensions. Source: torch.transpose."""
     x = site["self"]
@@ -80,7 +92,7 @@ def couple_transpose(site: Site) -> Value:
     return labels.permute(site.store, x, order)
 
 
-@couples(aten.t.default, aten.mT.default, aten.mH.default, aten.adjoint.default)
+@couples(aten.t.default, aten.t_.default, aten.mT.default, aten.mH.default, aten.adjoint.default)
 def couple_t(site: Site) -> Value:
     """Swap the last two dimensions. Source: torch.t."""
     x = site["self"]
@@ -216,6 +228,34 @@ def couple_flip(site: Site) -> Value:
     for dim in site["dims"] if turned is None else turned:
         x = labels.take(site.store, x, dim, np.arange(x.shape[dim])[::-1])
     return x  # type: ignore[no-any-return]  # a Value by the schema
+
+
+@couples(aten.roll.default)
+def couple_roll(site: Site) -> Value:
+    """Turn dimensions round; labels follow their indices, and fewer are turned round than were.
+
+    Shapes: x any; result likewise. Without `dims` x is read as one line.
+    Source: torch.roll.
+    """
+    x, dims = site["self"], [d % max(site["self"].rank, 1) for d in site["dims"]]
+    if not dims or len(set(dims)) < len(dims):
+        site.freeze(x, range(x.rank), "order along the dimension matters")
+        return labels.unlabelled(site.shape)
+    for dim, shift in zip(dims, site["shifts"], strict=True):
+        labels.flat(site.store, x, dim)
+        x = labels.take(site.store, x, dim, np.roll(np.arange(x.shape[dim]), shift))
+    return x  # type: ignore[no-any-return]  # a Value by the schema
+
+
+@resizes(aten.roll.default)
+def resize_roll(call: Call) -> Resized:
+    """Count what is left of the indices that are turned round to the front."""
+    shifts = list(call["shifts"])
+    for position, dim in enumerate(call["dims"]):
+        kept = call.kept["self"][dim % len(call.after[0])]
+        if kept is not None and not kept.all():
+            shifts[position] = int(kept[len(kept) - shifts[position] % len(kept) :].sum())
+    return call.replace(shifts=shifts)
 
 
 @couples(aten.slice.Tensor)
@@ -459,34 +499,72 @@ def couple_pad(site: Site) -> Value:
     return Value(site.shape, list(out))
 
 
-@couples(aten.diagonal.default, aten.linalg_diagonal.default, aten.rot90.default)
+@couples(aten.rot90.default)
 def couple_plane(site: Site) -> Value:
-    """Freeze the two dimensions whose positions are matched or exchanged; the others pass.
+    """Freeze the two dimensions whose positions are exchanged; the others pass.
 
-    Shapes: `diagonal` puts the diagonal last; `rot90` turns the plane of two dimensions.
-    Source: torch.diagonal, torch.rot90.
+    Source: torch.rot90.
+    """
+    x = site["self"]
+    plane = [d % x.rank for d in site["dims"]]
+    site.freeze(x, plane, "positions of two dimensions are exchanged")
+    labels.without_rows_on(site.store, x, plane)
+    out = [() if d in plane else labels.of(site.store, x, d) for d in range(x.rank)]
+    return Value(site.shape, list(out))
+
+
+@couples(aten.diagonal.default, aten.linalg_diagonal.default)
+def couple_diagonal(site: Site) -> Value:
+    """Tie two dimensions index by index: an index of the diagonal, which comes last, is of both.
+
+    Shapes: x (*S, n, n); result (*S, n). Beside the main diagonal both dimensions are frozen.
+    Source: torch.diagonal.
     """
     x = site.values()[0]
-    named = site["dims"] if "dims" in site.arguments else (site["dim1"], site["dim2"])
-    plane = [d % x.rank for d in named]
-    site.freeze(x, plane, "positions of two dimensions are matched")
-    labels.without_rows_on(site.store, x, plane)
-    if len(site.shape) == x.rank:
-        out = [() if d in plane else labels.of(site.store, x, d) for d in range(x.rank)]
-        return Value(site.shape, list(out))
-    rest = labels.drop_dims(site.store, x, plane)
-    return Value(site.shape, [*rest.labels, ()])
+    return take_diagonal(site, x, site["dim1"], site["dim2"], site["offset"], site.shape)
 
 
-@couples(aten.diag_embed.default)
+def take_diagonal(
+    site: Site, x: Value, dim1: int, dim2: int, offset: int, shape: Sequence[int]
+) -> Value:
+    """Keep of two dimensions only where their indices are equal, as the last dimension."""
+    dim1, dim2 = dim1 % x.rank, dim2 % x.rank
+    for dim in (dim1, dim2):
+        labels.flat(site.store, x, dim)
+    if offset or x.shape[dim1] != x.shape[dim2]:
+        site.freeze(x, [dim1, dim2], "positions of two dimensions are matched")
+        line: tuple[Label, ...] = ()
+    else:
+        site.tie(x, dim1, x, dim2)
+        line = site.labels(x, dim1)
+    rest = labels.drop_dims(site.store, x, [dim1, dim2])
+    return Value(tuple(shape), [*rest.labels, line])
+
+
+@couples(aten.diag_embed.default, aten.diag.default, aten.diagflat.default)
 def couple_diag_embed(site: Site) -> Value:
-    """Freeze the dimension that becomes a diagonal; the others pass. Source: torch.diag_embed."""
+    """Make a line a diagonal: its index is a row and a column. `diag` of a matrix is the inverse.
+
+    Shapes: x (*S, n); result (*S, n, n). Beside the main diagonal the line is frozen.
+    Source: torch.diag_embed, torch.diag.
+    """
     x, rank = site["self"], len(site.shape)
-    site.freeze(x, [-1], "positions of two dimensions are matched")
+    offset = site.arguments.get("diagonal", site.arguments.get("offset"))
+    if site.operator is not aten.diag_embed.default:
+        if rank < x.rank:
+            return take_diagonal(site, x, 0, 1, offset, site.shape)
+        x = labels.reshape(
+            site.store, x, (math.prod(x.shape),), site.because("a view cuts across channels")
+        )
+    line = site.labels(x, -1)
+    if offset:
+        site.freeze(x, [-1], "positions of two dimensions are matched")
+        line = ()
     made = labels.drop_dims(site.store, x, [x.rank - 1])
-    for dim in sorted(site[n] % rank for n in ("dim1", "dim2")):
+    places = sorted(site.arguments.get(n, d) % rank for n, d in (("dim1", -2), ("dim2", -1)))
+    for dim in places:
         made = labels.insert_dim(site.store, made, dim)
-    return Value(site.shape, made.labels)
+    return Value(site.shape, [line if d in places else f for d, f in enumerate(made.labels)])
 
 
 @couples(aten.view.dtype)

@@ -40,9 +40,9 @@ def unbind(operator: Any, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], di
                 kwargs[argument.name] = value
         else:
             args.append(value)
-    defaults = [a.default_value for a in operator._schema.arguments if not a.kwarg_only]
-    while args:
-        default = defaults[len(args) - 1]
+    positional = [a for a in operator._schema.arguments if not a.kwarg_only]
+    while args and positional[len(args) - 1].has_default_value():
+        default = positional[len(args) - 1].default_value
         if type(args[-1]) is not type(default) or args[-1] != default:
             break
         args.pop()

@@ -27,8 +27,14 @@ ROWS = [
     pytest.param(
         lambda x: x @ torch.eye(3),
         [(2, 3)],
+        "x0=out0:ab x1=out1:cde",
+        id="eye",
+    ),
+    pytest.param(
+        lambda x: x @ torch.eye(3, 4),
+        [(2, 3)],
         "x0=out0:ab !meets a dimension of fixed size: x1",
-        id="eye-holds",
+        id="eye-not-square",
     ),
 ]
 

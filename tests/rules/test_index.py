@@ -107,8 +107,20 @@ ROWS = [
     pytest.param(
         lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0])),
         [(2,)],
-        "!number made a position in a table: x0",
+        "x0=out0:ab",
         id="bucketize",
+    ),
+    pytest.param(
+        torch.bucketize,
+        [(2,), (3,)],
+        "x0=out0:ab !table in which numbers are looked up: y0",
+        id="bucketize-table",
+    ),
+    pytest.param(
+        torch.searchsorted,
+        [(2, 3), (2, 2)],
+        "!table in which numbers are looked up: x0 x1 y0 y1 out0 out1",
+        id="searchsorted-rows",
     ),
 ]
 

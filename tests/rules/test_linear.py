@@ -63,8 +63,34 @@ ROWS = [
     pytest.param(
         lambda x: torch.einsum("ii->i", x),
         [(2, 2)],
-        "!einsum takes a diagonal: x0 x1",
+        "x0=x1=out0:ab",
         id="einsum-diagonal",
+    ),
+    pytest.param(
+        lambda x, y: torch.einsum("iij,j->ij", x, y),
+        [(2, 2, 3), (3,)],
+        "x0=x1=out0:ab x2=y0=out1:cde",
+        id="einsum-diagonal-and-sum",
+    ),
+    pytest.param(torch.inner, [(2, 3), (4, 3)], "x0=out0:ab x1=y1:cde y0=out1:fghi", id="inner"),
+    pytest.param(
+        torch.cross,
+        [(2, 3), (2, 3)],
+        "x0=y0=out0:ab !coordinates of a cross product: x1 y1 out1",
+        id="cross",
+    ),
+    pytest.param(torch.kron, [(2,), (3,)], "x0:ab y0:cde out0:aaabbb*cdecde", id="kron-lines"),
+    pytest.param(
+        torch.kron,
+        [(2, 1), (3,)],
+        "x0=out0:ab y0=out1:cde",
+        id="kron-of-different-rank",
+    ),
+    pytest.param(
+        torch.addbmm,
+        [(3, 5), (2, 3, 4), (2, 4, 5)],
+        "x0=y1=out0:abc x1=z2=out1:defgh y0=z0:ij y2=z1:klmn",
+        id="addbmm",
     ),
     pytest.param(lambda x: x.mT @ x, [(2, 3)], "x0:ab x1=out0=out1:cde", id="gram-matrix"),
     pytest.param(

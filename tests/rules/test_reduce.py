@@ -43,15 +43,23 @@ ROWS = [
     pytest.param(
         lambda x: x.cumsum(1),
         [(2, 3)],
-        "x0=out0:ab !order along the dimension matters: x1",
+        "x0=out0:ab x1=out1:cde",
         id="cumsum",
     ),
+    pytest.param(lambda x: x.cumprod(1), [(2, 3)], "x0=out0:ab x1=out1:cde", id="cumprod"),
     pytest.param(
-        lambda x: x.roll(1, 1),
+        lambda x: x.msort(),
         [(2, 3)],
-        "x0=out0:ab !order along the dimension matters: x1",
-        id="roll",
+        "x1=out1:abc !order along the dimension matters: x0",
+        id="msort",
     ),
+    pytest.param(
+        functional.pairwise_distance,
+        [(2, 3), (2, 3)],
+        "x0=y0=out0:ab x1=y1:cde",
+        id="pairwise-distance",
+    ),
+    pytest.param(lambda x: x.renorm(2, 0, 1.0), [(2, 3)], "x0=out0:ab x1=out1:cde", id="renorm"),
     pytest.param(lambda x: x.flip(0), [(2, 3)], "x0:ab x1=out1:cde out0:ba", id="flip"),
     pytest.param(
         lambda x: x.argmax(1),

@@ -178,19 +178,45 @@ ROWS = [
     pytest.param(
         lambda x: x.diagonal(0, 1, 2),
         [(2, 3, 3)],
-        "x0=out0:ab !positions of two dimensions are matched: x1 x2",
+        "x0=out0:ab x1=x2=out1:cde",
         id="diagonal",
+    ),
+    pytest.param(
+        lambda x: x.diagonal(1, 1, 2),
+        [(2, 3, 3)],
+        "x0=out0:ab !positions of two dimensions are matched: x1 x2",
+        id="diagonal-beside",
+    ),
+    pytest.param(lambda x: x.diag(), [(3,)], "x0=out0=out1:abc", id="diag"),
+    pytest.param(lambda x: x.diag(), [(3, 3)], "x0=x1=out0:abc", id="diag-of-matrix"),
+    pytest.param(
+        lambda x: x.roll((1, -1), (0, 1)),
+        [(2, 3)],
+        "x0:ab x1:cde out0:ba out1:dec",
+        id="roll",
+    ),
+    pytest.param(
+        lambda x: x.roll(1),
+        [(2, 3)],
+        "!order along the dimension matters: x0 x1",
+        id="roll-flat",
+    ),
+    pytest.param(
+        lambda x: x.clone().unsqueeze_(0).transpose_(1, 2).squeeze_(0).t_(),
+        [(2, 3)],
+        "x0=out0:ab x1=out1:cde",
+        id="in-place-views",
     ),
     pytest.param(
         lambda x: x.rot90(1, [1, 2]),
         [(2, 2, 2)],
-        "x0=out0:ab !positions of two dimensions are matched: x1 x2",
+        "x0=out0:ab !positions of two dimensions are exchanged: x1 x2",
         id="rot90",
     ),
     pytest.param(
         torch.diag_embed,
         [(2, 3)],
-        "x0=out0:ab !positions of two dimensions are matched: x1",
+        "x0=out0:ab x1=out1=out2:cde",
         id="diag-embed",
     ),
     pytest.param(
