@@ -20,6 +20,11 @@ from shrink.rules.registry import find_normalised
 from shrink.rules.site import Call, bind, unbind
 
 Read = Callable[[str], Tensor]
+_LARGE = 1 << 23  # elements; a tensor of more does not stay from one use to the next
+
+
+class ReferenceFailure(Exception):  # noqa: N818  # no fault of the user's
+    """An operator of the reference cannot run: a rule coupled or cleared what it must not."""
 
 
 def run_reference(
@@ -41,33 +46,52 @@ def run_reference(
 
     Returns:
         what the model returns, and the values of the watched nodes.
+
+    Raises:
+        ReferenceFailure: naming the module.
     """
-    last_use: dict[str, int] = {}
     nodes = list(graph.fx.nodes)
-    for position, node in enumerate(nodes):
-        for source in node.all_input_nodes:
-            last_use[source.name] = position
+    passing = {n.name for n in nodes if n.op == "get_attr" and _is_passing(n)}
+    last_use = {s.name: n.name for n in nodes for s in n.all_input_nodes}
     values: dict[str, Any] = {}
     watched: dict[str, Tensor] = {}
     feed = iter(inputs)
     result: Any = None
     device = inputs[0].device if inputs else torch.device("cpu")
     masks = _Masks(kept, device)
-    for position, node in enumerate(nodes):
+    for node in nodes:
+        sources = node.all_input_nodes
+        for source in sources:
+            if source.name in passing:
+                values[source.name] = read(graph.tensors[source.name])
         if node.op == "placeholder":
-            values[node.name] = next(feed)
-        elif node.op == "get_attr":
+            values[node.name] = masks.clear(next(feed), groups.values[node.name][0])
+        elif node.op == "get_attr" and node.name not in passing:
             values[node.name] = read(graph.tensors[node.name])
         elif node.op == "call_function":
-            values[node.name] = _run(node, groups, masks, values)
-        else:
+            values[node.name] = _call(node, graph, groups, masks, values)
+        elif node.op == "output":
             result = fx.map_arg(node.args[0], lambda n: values[n.name])
         if node.name in watch:
             watched[node.name] = values[node.name].clone()  # later operators may write into it
-        for source in node.all_input_nodes:
-            if last_use[source.name] == position:
+        for source in sources:
+            if last_use[source.name] == node.name or source.name in passing:
                 del values[source.name]
     return result, watched
+
+
+def _is_passing(tensor: fx.Node) -> bool:
+    """Tell whether a stored tensor is large and only ever read: it may be made anew for each use.
+
+    A tied embedding would otherwise stand in memory from the first layer to the last.
+    """
+    if tensor.meta["val"].numel() < _LARGE:
+        return False
+    schemas = [getattr(user.target, "_schema", None) for user in tensor.users]
+    return all(
+        schema is not None and all(a.alias_info is None for a in schema.arguments)
+        for schema in schemas
+    )
 
 
 class _Masks:
@@ -95,6 +119,12 @@ class _Masks:
             found += self.dead[key]
         return found
 
+    def clear(self, tensor: Tensor, value: tuple[Dim, ...]) -> Tensor:
+        """Copy an input with what is removed of it zeroed, if anything is."""
+        for mask in self.of(value):
+            tensor = tensor.masked_fill(mask.to(tensor.device), 0)
+        return tensor
+
     def indices(self, dim: Dim) -> Tensor | None:
         """Give the surviving indices of a dimension, or None if all survive."""
         alive = dim.alive(self.kept)
@@ -108,6 +138,21 @@ def _placed(mask: NDArray[np.bool_], dims: tuple[int, ...], rank: int) -> Tensor
     for axis in order:
         shape[dims[axis]] = mask.shape[axis]
     return torch.from_numpy(np.ascontiguousarray(mask.transpose(order)).reshape(shape))
+
+
+def _call(
+    node: fx.Node,
+    graph: Graph,
+    groups: ChannelGroups,
+    masks: _Masks,
+    values: Mapping[str, Any],
+) -> Any:
+    try:
+        return _run(node, groups, masks, values)
+    except RuntimeError as error:
+        path = graph.calls[node.meta["call"]].path
+        msg = f"{path} ({node.target} of the reference: {error})"
+        raise ReferenceFailure(msg) from error
 
 
 def _run(node: fx.Node, groups: ChannelGroups, masks: _Masks, values: Mapping[str, Any]) -> Any:

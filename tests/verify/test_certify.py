@@ -7,6 +7,7 @@ from torch import nn
 import shrink
 from shrink import api
 from shrink.capture.capture import capture
+from shrink.core.graph import Graph
 from shrink.core.inputs import as_inputs
 from shrink.core.report import Certificate
 from shrink.groups.find import find_groups
@@ -30,7 +31,10 @@ def build(seed: int = 0) -> nn.Module:
 
 
 def certificate_of(model: nn.Module, result: shrink.Result) -> Certificate:
-    graph = capture(model, as_inputs(X))
+    return certificate_of_graph(model, result, capture(model, as_inputs(X)))
+
+
+def certificate_of_graph(model: nn.Module, result: shrink.Result, graph: Graph) -> Certificate:
     groups = find_groups(graph)
     kept = alive_units(groups, result.plan)
     return certify(model, result.model, as_inputs(X), graph, groups, kept, result.plan)
@@ -79,11 +83,104 @@ def test_a_head_of_zeros_is_no_excuse() -> None:
 def test_the_smaller_model_is_given_back_bit_for_bit(
     made: tuple[nn.Module, shrink.Result],
 ) -> None:
-    model, result = made
+    model, _ = made
+    result = shrink.compress(model, X, flops=0.5, align=1, verify=False, measure=False)
     before = {k: v.clone() for k, v in result.model.state_dict().items()}
+    assert {v.dtype for v in before.values()} == {torch.float32, torch.int64}
     certificate_of(model, result)
     after = result.model.state_dict()
     assert all(torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in after.items())
+
+
+class Tied(nn.Module):
+    """Reads a parameter of a module that does not run, and of one that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 200)
+        self.mix = nn.Linear(200, 200, bias=False)
+        self.bank = nn.Linear(200, 200)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.mix(self.mix(self.embed(ids)).relu())
+        x = x + nn.functional.linear(x, self.bank.weight, self.bank.bias).relu()
+        return nn.functional.linear(x, self.embed.weight.float())
+
+
+def test_shared_parameters_and_functional_reads_are_in_float64() -> None:
+    torch.manual_seed(0)
+    model, ids = Tied(), torch.randint(0, 20, (2, 5))
+    result = shrink.compress(model, ids, params=0.49, align=1, measure=False)
+    assert result.report.verification is not None
+    assert result.report.verification.error <= 1e-13  # a step in float32 leaves 1e-7
+
+
+def test_an_exception_in_the_smaller_model_fails_and_names_its_module(
+    made: tuple[nn.Module, shrink.Result],
+) -> None:
+    model, result = made
+    result.model[3].groups = 3
+    found = certificate_of(model, result)
+    assert not found.passed
+    assert found.error == float("inf")
+    assert found.first_difference.startswith("3 (RuntimeError: ")
+
+
+def test_outputs_of_zeros_prove_nothing() -> None:
+    class Nothing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = build()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) * 0
+
+    model = Nothing()
+    with pytest.raises(shrink.VerificationError) as caught:
+        shrink.compress(model, X, flops=0.5, align=1, measure=False)
+    assert "nothing" in str(caught.value) or "no output" in str(caught.value)
+
+
+class Chosen(nn.Module):
+    """Runs its head only if its input says so; `build` before, selection by value after."""
+
+    def __init__(self, least: float = 0.0) -> None:
+        super().__init__()
+        self.least = least
+        self.body = build()
+        self.head = nn.Sequential(nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        if x.abs().sum() > self.least:
+            x = self.head(x[x[:, 0] > -1e9])
+        return x[x[:, 0] > -1e9]
+
+
+def test_a_model_that_depends_on_data_is_compared_block_by_block() -> None:
+    torch.manual_seed(0)
+    model = Chosen()
+    result = shrink.compress(model, X, params=0.5, align=1, measure=False)
+    assert result.report.model["capture"] == "real"
+    assert result.report.verification is not None
+    assert result.report.verification.error <= 1e-12
+    result.model.state_dict()["body.3.weight"][0] += 0.01
+    found = certificate_of(model, result)
+    assert not found.passed
+    assert found.first_difference == "body.3"
+
+
+def test_a_block_that_does_not_run_is_not_proven() -> None:
+    torch.manual_seed(0)
+    model = Chosen()
+    result = shrink.compress(model, X, params=0.5, align=1, measure=False)
+    graph = capture(model, as_inputs(X))
+    model.least = float("inf")  # as if fresh inputs never reached the head
+    found = certificate_of_graph(model, result, graph)
+    assert not found.passed
+    assert found.error == float("inf")
+    assert found.first_difference.startswith("head.")
+    assert found.first_difference.endswith("could not be compared")
 
 
 def test_a_failed_certificate_stops_compress(monkeypatch: pytest.MonkeyPatch) -> None:
