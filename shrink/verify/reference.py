@@ -215,7 +215,8 @@ def _run_on_kept(
         arguments["normalized_shape"] = list(reduced.shape[-count:])
     new_args, new_kwargs = unbind(node.target, arguments)
     result = node.target(*new_args, **new_kwargs)  # type: ignore[operator]  # an operator
-    if not isinstance(result, Tensor) or result.shape != reduced.shape:
+    # not by the shape of the result: the maximum over one kept index looks like that index
+    if not isinstance(result, Tensor) or node.meta["val"].shape != full.shape:
         return result
     for dim, indices in selected[next(iter(selected))].items():
         shape = list(result.shape)

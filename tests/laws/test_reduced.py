@@ -114,6 +114,15 @@ def test_tensors_made_in_forward_keep_their_values(make: Callable[[Tensor], Tens
     assert passes(Made(make), tokens(4), 0.6)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda y: y * y.amax(-1, keepdim=True), lambda y: y / y.std(1, keepdim=True)],
+    ids=["maximum", "deviation"],
+)
+def test_a_reduction_over_the_one_feature_that_is_kept(make: Callable[[Tensor], Tensor]) -> None:
+    assert passes(Made(make), tokens(4), 0.01)
+
+
 def test_positions_counted_in_forward() -> None:
     assert passes(Positions(), tokens(4), 0.6)
 
