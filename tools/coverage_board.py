@@ -81,7 +81,7 @@ def main() -> int:
     run_models([n for n in chosen if ("board", n) not in cache], cache, options)
     rows = [make_row(n, cache["board", n]) for n in chosen if ("board", n) in cache]
     document = {
-        "environment": describe_environment(options),
+        "environment": describe_environment(options, rows),
         "summary": {f: summarise([r for r in rows if r["family"] == f]) for f in FAMILIES},
         "all": summarise(rows),
         "models": rows,
@@ -163,13 +163,14 @@ def run_models(names: Sequence[str], cache: Cache, options: argparse.Namespace) 
     """Run the models that the cache does not hold."""
     local = threading.local()  # one server for each thread of the pool
     servers: list[subprocess.Popen[str]] = []
+    state = commit()
 
     def run(name: str) -> None:
         server = getattr(local, "server", None)
         if server is None or server.poll() is not None:
             server = local.server = start_server(options.limit)
             servers.append(server)
-        cache["board", name] = facts = ask(server, name)
+        cache["board", name] = facts = {**ask(server, name), "commit": state}
         add_to_cache(options.cache, "board", name, facts)
 
     try:
@@ -290,12 +291,12 @@ def fit_exponent(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return float(np.polyfit(nodes, seconds, 1)[0])
 
 
-def describe_environment(options: argparse.Namespace) -> Facts:
+def describe_environment(options: argparse.Namespace, rows: Sequence[Facts]) -> Facts:
     """Say where, with what and how the board was made."""
     return {
         "command": f"python tools/coverage_board.py --cache FILE --jobs {options.jobs} --out docs",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "commit": commit(),
+        "commits": count(row["commit"] for row in rows),
         "device": f"cpu ({cpu_name()}), 1 thread",
         "dtype": "float32",
         "limit_cpu_s": options.limit,
@@ -312,8 +313,8 @@ def to_markdown(document: Mapping[str, Any]) -> str:
     lines = [
         "# Coverage board: every model at half its MACs",
         "",
-        f"Made by `{about['command']}` on {about['date']} at commit {about['commit']}. Device"
-        f" {about['device']} a model,",
+        f"Made by `{about['command']}` on {about['date']}; models by commit:"
+        f" {_counts(about['commits'])}. Device {about['device']} a model,",
         f"{about['jobs']} models at once, {about['dtype']}, batch 1 (checks: batch 2), each model's"
         " own input size, random weights (seed 0),",
         f"Python {about['python']}, {packages}.",
