@@ -23,7 +23,8 @@ aten = torch.ops.aten
 def couple_conv(site: Site) -> Value:
     """Tie the input's channels to the filters that read them.
 
-    Shapes: x (N, C_in, *S); weight (C_out, C_in / groups, *K); result (N, C_out, *T).
+    Shapes: x (N, C_in, *S); weight (C_out, C_in / groups, *K); result (N, C_out, *T). Positions pass
+    along a dimension where the kernel is 1 wide, without stride or padding.
     Source: torch.nn.functional.conv2d, "Parameters".
     """
     return _couple(site, filters=0, reads=1)
@@ -56,7 +57,9 @@ def couple_deform_conv(site: Site) -> Value:
 def _couple(site: Site, *, filters: int, reads: int) -> Value:
     x, weight, bias, groups = site["input"], site["weight"], site["bias"], site["groups"]
     channel = x.rank - weight.rank + 1  # 0 without a batch dimension
-    site.freeze(x, range(channel + 1, x.rank), "position read by a convolution")
+    passed = _passed(site, weight)
+    read = [channel + 1 + i for i in range(weight.rank - 2) if i not in passed]
+    site.freeze(x, read, "position read by a convolution")
     site.fix(weight, range(2, weight.rank))
     labels.without_rows_on(site.store, x, range(channel, x.rank))
     if groups == 1:
@@ -68,9 +71,31 @@ def _couple(site: Site, *, filters: int, reads: int) -> Value:
     if channel:
         result.labels[0] = labels.of(site.store, x, 0)
     result.labels[channel] = out
+    for i in passed:
+        result.labels[channel + 1 + i] = site.labels(x, channel + 1 + i)
     if bias is not None:
         site.tie(result, channel, bias, 0)
     return result
+
+
+def _passed(site: Site, weight: Value) -> list[int]:
+    """List the spatial dimensions along which every position is by itself: 1 wide, not padded."""
+    if "stride" not in site.arguments:  # a deformable one reads wherever its offsets say
+        return []
+    rank = weight.rank - 2
+    named = {n: site.arguments.get(n, 0) for n in ("stride", "padding", "output_padding")}
+    named["padding"] = 0 if isinstance(named["padding"], str) else named["padding"]
+    each = {
+        n: list(v) * (rank // len(v)) if isinstance(v, list | tuple) else [v] * rank
+        for n, v in named.items()
+    }
+    return [
+        i
+        for i in range(rank)
+        if weight.shape[2 + i] == 1
+        and each["stride"][i] in (0, 1)
+        and each["padding"][i] == each["output_padding"][i] == 0
+    ]
 
 
 def _couple_groups(

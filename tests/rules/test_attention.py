@@ -24,7 +24,17 @@ def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v, enable_gqa=True)
 
 
+def grouped_and_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return attend(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
 ROWS = [
+    pytest.param(
+        grouped_and_masked,
+        [(1, 4, 1, 1), (1, 2, 2, 1), (1, 2, 2, 1), (1, 4, 1, 2)],
+        "x1=u1=out1:aabb*cdef y1=z1:ab {cd|ef} !position attended to: y2 z2 u3",
+        id="grouped-with-a-mask-per-head",
+    ),
     pytest.param(
         attend,
         [(1, 2, 1, 3), (1, 2, 2, 3), (1, 2, 2, 2)],

@@ -28,13 +28,13 @@ ROWS = [
     pytest.param(
         nn.Conv1d(2, 3, 1),
         [(2, 2, 4)],
-        "x0=out0:ab x1=weight1:cd weight0=bias0=out1:efg !position read by a convolution: x2",
+        "x0=out0:ab x1=weight1:cd x2=out2:efgh weight0=bias0=out1:ijk",
         id="1d-batch",
     ),
     pytest.param(
         nn.Conv3d(2, 3, 1),
         [(2, 3, 3, 3)],
-        "x0=weight1:ab weight0=bias0=out0:cde !position read by a convolution: x1 x2 x3",
+        "x0=weight1:ab x1=out1:cde x2=out2:fgh x3=out3:ijk weight0=bias0=out0:lmn",
         id="3d-no-batch",
     ),
     pytest.param(
@@ -91,8 +91,20 @@ ROWS = [
     pytest.param(
         functional.conv2d,
         [(1, 2, 4, 4), (3, 2, 1, 1)],
-        "x1=y1:ab y0=out1:cde !position read by a convolution: x2 x3",
+        "x1=y1:ab x2=out2:cdef x3=out3:ghij y0=out1:klm",
         id="weight-from-elsewhere",
+    ),
+    pytest.param(
+        nn.Conv2d(2, 3, (3, 1), bias=False),
+        [(1, 2, 4, 2)],
+        "x1=weight1:ab x3=out3:cd weight0=out1:efg !position read by a convolution: x2",
+        id="along-one-dimension",
+    ),
+    pytest.param(
+        nn.Conv1d(2, 3, 1, stride=2, bias=False),
+        [(1, 2, 4)],
+        "x1=weight1:ab weight0=out1:cde !position read by a convolution: x2",
+        id="pointwise-strided",
     ),
 ]
 
