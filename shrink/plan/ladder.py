@@ -163,9 +163,8 @@ def _balanced_ladder(
     )
     sums = _find_sums(rows, sizes)
     levels = [sizes]
-    grid = min(_BALANCED_LEVELS, int((sizes // steps).max()))
-    for k in range(grid - 1, -1, -1):
-        wanted = sizes.astype(np.float64) * (k / grid)
+    for share in _shares(sizes, steps):
+        wanted = sizes.astype(np.float64) * share
         previous = levels[-1]
         rounded = np.rint(wanted / steps).astype(np.int64) * steps
         rounded = np.clip(rounded, lowest, previous // steps * steps)
@@ -178,6 +177,15 @@ def _balanced_ladder(
         if counts is not None and (counts < previous).any():
             levels.append(counts)
     return np.stack(levels)
+
+
+def _shares(sizes: Counts, steps: Counts) -> NDArray[np.float64]:
+    """List the shares to look for balanced counts at: those of the member with most steps."""
+    finest = int(np.argmax(sizes // steps))
+    size, step = int(sizes[finest]), int(steps[finest])
+    if size // step > _BALANCED_LEVELS:
+        return np.arange(_BALANCED_LEVELS - 1, -1, -1) / _BALANCED_LEVELS
+    return np.arange((size - 1) // step * step, -1, -step) / size
 
 
 def _find_sums(rows: NDArray[np.int64], sizes: Counts) -> list[tuple[int, int]]:
