@@ -23,8 +23,8 @@ aten = torch.ops.aten
 def couple_conv(site: Site) -> Value:
     """Tie the input's channels to the filters that read them.
 
-    Shapes: x (N, C_in, *S); weight (C_out, C_in / groups, *K); result (N, C_out, *T). Positions pass
-    along a dimension where the kernel is 1 wide, without stride or padding.
+    Shapes: x (N, C_in, *S); weight (C_out, C_in / groups, *K); result (N, C_out, *T). Along a
+    dimension where the kernel is 1 wide, without stride or padding, positions pass.
     Source: torch.nn.functional.conv2d, "Parameters".
     """
     return _couple(site, filters=0, reads=1)
