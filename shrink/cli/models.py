@@ -14,7 +14,10 @@ from shrink.report.document import to_json
 def models(
     pattern: Annotated[
         str,
-        typer.Argument(metavar="PATTERN", help="A glob or part of a name; 'timm:*' for timm's."),
+        typer.Argument(
+            metavar="PATTERN",
+            help="A glob or part of a name; 'timm:*' or 'hf:*' for timm's and transformers'.",
+        ),
     ] = "",
     *,
     as_json: options.Json = False,
@@ -29,4 +32,5 @@ def models(
     elif names:
         print("\n".join(names))
     else:
-        complain(f"no name matches {pattern!r}")
+        elsewhere = "" if ":" in pattern else f"; try 'timm:{pattern}' or 'hf:{pattern}'"
+        complain(f"no name matches {pattern!r}{elsewhere}")

@@ -9,10 +9,10 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision name, timm:NAME, hf:NAME (a type or class of transformers; hf:NAME:tiny for"
-        " a small one, 'hf:NAME?num_hidden_layers=2,hidden_size=256' for other sizes, hf:./folder for"
-        " config.json and safetensors), package.module:factory, path/to/file.py:factory, or an"
-        " artifact folder.",
+        help="torchvision name, timm:NAME, hf:NAME (a type or class of transformers; hf:NAME:tiny"
+        " for a small one, 'hf:NAME?num_hidden_layers=2,hidden_size=256' for other sizes,"
+        " hf:./folder for config.json and safetensors), package.module:factory,"
+        " path/to/file.py:factory, or an artifact folder.",
     ),
 ]
 Weights = Annotated[

@@ -14,11 +14,26 @@ from shrink.core.errors import InputError
 from shrink.core.inputs import Inputs
 from shrink.models.factory import build_factory
 from shrink.models.folder import build_artifact
+from shrink.models.hugging_face import build_hugging_face, list_hugging_face
 from shrink.models.input_shapes import parse_inputs
 from shrink.models.source import Built, unknown_name
 from shrink.models.timm import build_timm, list_timm
 from shrink.models.torchvision import build_torchvision, list_torchvision
 from shrink.models.weights_file import check_finite, load_weights
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A library whose models are written with its name before theirs."""
+
+    build: Callable[[str, str, int], Built]
+    names: Callable[[], list[str]]
+
+
+_SCHEMES = {
+    "timm": _Scheme(build_timm, list_timm),
+    "hf": _Scheme(build_hugging_face, list_hugging_face),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +66,9 @@ def resolve(
     """Turn a MODEL name into a module in eval mode and example inputs.
 
     Args:
-        name: torchvision name, `timm:NAME`, `package.module:factory`, `path/to/file.py:factory`
-            or an artifact folder. A factory returns a module, or `(module, example_inputs)`.
+        name: torchvision name, `timm:NAME`, `hf:NAME`, `package.module:factory`,
+            `path/to/file.py:factory` or an artifact folder. A factory returns a module, or
+            `(module, example_inputs)`. `hf:NAME` is described in `hugging_face.py`.
         weights: `auto` (pretrained where they can be had, else random ones and a warning),
             `pretrained`, `random`, or a file: safetensors, or a state dict.
         input: shapes as for `parse_inputs`; None for the model's own.
@@ -78,9 +94,9 @@ def resolve(
     inputs = shapes or built.inputs or (None if inputs_required else Inputs())
     if inputs is None:
         raise InputError(
-            "the factory gives no example inputs",
+            "no example inputs are known for it",
             where=name,
-            fix="pass --input 1,3,224,224, or return (module, example_inputs)",
+            fix="pass --input 1,3,224,224; a factory may return (module, example_inputs)",
         )
     return ResolvedModel(built.module.eval(), inputs, name, built.note, built.warnings)
 
@@ -89,22 +105,24 @@ def list_models(pattern: str = "") -> list[str]:
     """List the names that `resolve` knows without a path, sorted.
 
     Args:
-        pattern: a glob, or a part of the name; `timm:` at its beginning lists timm's instead of
-            torchvision's.
+        pattern: a glob, or a part of the name; `timm:` or `hf:` at its beginning lists those of
+            timm or transformers instead of torchvision's.
+
+    Raises:
+        InputError: the library that is asked for is not installed.
     """
-    prefix, _, rest = pattern.rpartition(":")
-    if prefix == "timm":
-        names = [f"timm:{n}" for n in list_timm()]
-    else:
-        rest, names = pattern, list_torchvision()
+    scheme, colon, rest = pattern.partition(":")
+    if scheme not in _SCHEMES or not colon:
+        scheme, colon, rest = "", "", pattern
+    names = _SCHEMES[scheme].names() if scheme else list_torchvision()
     glob = rest if any(c in rest for c in "*?[") else f"*{rest}*"
-    return sorted(n for n in names if fnmatch.fnmatch(n.removeprefix("timm:"), glob))
+    return sorted(scheme + colon + n for n in names if fnmatch.fnmatchcase(n, glob))
 
 
 def _find_source(name: str) -> Callable[[str, int], Built]:
     scheme, _, rest = name.partition(":")
-    if scheme == "timm" and rest:
-        return functools.partial(build_timm, rest)
+    if scheme in _SCHEMES and rest:
+        return functools.partial(_SCHEMES[scheme].build, rest)
     # A folder that is called like a model is written ./resnet50.
     if re.fullmatch(r"\w+", name) and name in list_torchvision():
         return functools.partial(build_torchvision, name)

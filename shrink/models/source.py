@@ -47,13 +47,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def unknown_name(name: str, known: list[str]) -> InputError:
-    """Say that a name is no model, and which known ones it is near to."""
-    if Path(name).is_dir():
+def unknown_name(name: str, known: list[str], *, scheme: str = "") -> InputError:
+    """Say that a name is no model, and which known ones it is near to.
+
+    Args:
+        scheme: what stands before the names on the command line, `timm:`.
+    """
+    if not scheme and Path(name).is_dir():
         return InputError(
             "the folder is no artifact", where=name, fix="pass a folder that shrink wrote"
         )
-    if name.endswith(".py"):
+    if not scheme and name.endswith(".py"):
         return InputError(
             "a file needs the name of a factory in it", where=name, fix=f"write {name}:build_model"
         )
@@ -64,9 +68,11 @@ def unknown_name(name: str, known: list[str]) -> InputError:
     by_plain = {plain(n): n for n in known}
     near = [n for n in by_plain if plain(name) and n.startswith(plain(name))]
     near += difflib.get_close_matches(plain(name), by_plain, n=4, cutoff=0.6)
-    matches = ", ".join(by_plain[n] for n in dict.fromkeys(near[:4]))
+    matches = ", ".join(scheme + by_plain[n] for n in dict.fromkeys(near[:4]))
     return InputError(
         f"no model of that name{f'; near: {matches}' if matches else ''}",
-        where=name or "MODEL",
-        fix="run `shrink models` for the names, or write path/to/file.py:factory",
+        where=scheme + name or "MODEL",
+        fix="run `shrink models` for the names, or write path/to/file.py:factory"
+        if not scheme
+        else f"run `shrink models '{scheme}*'` for the names",
     )

@@ -35,7 +35,7 @@ def build_timm(name: str, weights: str, seed: int) -> Built:
     """Build a model of timm, at the resolution of its published configuration."""
     timm = _import_timm()
     if not timm.is_model(name):
-        raise unknown_name(name, list_timm())
+        raise unknown_name(name, list_timm(), scheme="timm:")
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:

@@ -146,4 +146,4 @@ def test_models_lists_names(run) -> None:
     assert json.loads(run("models", "resnet1?", "--json").stdout) == ["resnet18"]
     none = run("models", "zzz")
     assert none.stdout == ""
-    assert none.stderr == "no name matches 'zzz'\n"
+    assert none.stderr == "no name matches 'zzz'; try 'timm:zzz' or 'hf:zzz'\n"
