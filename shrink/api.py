@@ -166,7 +166,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     options = Options(align=align, ranking=ranking)
     arithmetic = find_dtype(dtype)
     inputs = as_inputs(example_inputs)
-    check_weights(model)
+    check_weights(model, run=verify or measure)
     name = name or type(model).__name__
     with start("capture"):
         graph = capture(model, inputs)

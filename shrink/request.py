@@ -32,13 +32,24 @@ def choose_device(device: str) -> torch.device:
     return target
 
 
-def check_weights(model: nn.Module) -> None:
+def check_weights(model: nn.Module, *, run: bool = False) -> None:
     """Refuse a model with parameters that are not finite numbers.
+
+    Args:
+        run: whether the model is to run: parameters without data (on "meta") are then refused, too.
 
     Raises:
         InputError: naming the first such parameter.
     """
     for name, tensor in model.named_parameters():
+        if tensor.is_meta and run:
+            raise InputError(
+                "without data (on the meta device) the model can be neither verified nor timed",
+                where=name,
+                fix="verify=False, measure=False",
+            )
+        if tensor.is_meta:
+            continue
         if tensor.is_floating_point() and not torch.isfinite(tensor.detach().sum()):
             bad = ~torch.isfinite(tensor.detach())
             if bad.any():

@@ -57,6 +57,12 @@ class GroupNorm:
                 continue
             is_parameter = isinstance(tensor, nn.Parameter)
             axes = wanted.get(name, []) if is_parameter else []
+            if tensor.is_meta:
+                raise InputError(
+                    f"without data (on the meta device) it has no {self.name} norm",
+                    where=name,
+                    fix="criterion='random', or load the weights",
+                )
             powers = _slice_powers(tensor.detach(), [axis.dim for axis in axes], self.order)
             # a buffer may hold infinities on purpose: attention masks do
             bad = ~np.isfinite(powers[-1]) if is_parameter else np.isnan(powers[-1])
