@@ -1,5 +1,6 @@
 """How far apart two results are, and what of a result survives the cut."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -35,8 +36,9 @@ def difference(found: Any, expected: Any) -> float | None:
         told = told or bool(b.any()) or bool(a.any())
         scale = float(torch.where(b.isfinite(), b, 0).abs().max()) or 1.0
         error = float(torch.where(a == b, 0, a - b).abs().max()) / scale  # infinities may agree
-        if not error <= worst:  # NaN counts as a difference
-            worst = error
+        if math.isnan(error):  # it counts as a difference, whatever comes after it
+            return error
+        worst = max(worst, error)
     return worst if told else None
 
 

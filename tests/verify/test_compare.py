@@ -34,10 +34,14 @@ def test_equal_infinities_agree_and_hide_nothing() -> None:
 
 
 def test_nan_never_agrees() -> None:
-    undefined = torch.tensor([float("nan"), 1.0])
-    found = difference(undefined, undefined.clone())
-    assert found is not None
-    assert math.isnan(found)
+    undefined, one = torch.tensor([float("nan"), 1.0]), torch.ones(2)
+    for found in (
+        difference(undefined, undefined.clone()),
+        difference([undefined, one], [one, one]),
+        difference([one, undefined], [one, one]),
+    ):
+        assert found is not None
+        assert math.isnan(found)
 
 
 def test_other_shapes_numbers_and_exceptions_differ() -> None:
