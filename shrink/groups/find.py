@@ -48,6 +48,8 @@ def find_groups(
     kept.check(layers, "parameter or layer")
     wanted.check(layers, "parameter or layer")
     interface = dict.fromkeys(name for name, _ in name_interface(graph))
+    for name in interface:  # of a number, which has no dimension, too
+        freed.match(parents_of(name))
     freed.check({**interface, **layers}, "input or output of the network")
     store = labelled.store
     while True:

@@ -24,16 +24,24 @@ _NORMALISES: dict[Operator, Normalised] = {}
 
 def _register(table: dict[Operator, Any], operators: tuple[Operator, ...], rule: Any) -> None:
     for operator in operators:
-        if operator in table:
+        key = _key(operator)
+        if key in table:
             raise InputError("a rule is registered already", where=str(operator))
-        table[operator] = rule
+        table[key] = rule
+
+
+def _key(operator: Operator) -> Operator:
+    """Write an operator with all its overloads, or a custom one, as its qualified name."""
+    name = getattr(operator, "_qualname", getattr(operator, "_qualified_op_name", None))
+    return name if isinstance(name, str) else operator
 
 
 def couples(*operators: Operator) -> Callable[[Couple], Couple]:
     """Register the rule that ties the dimensions of these operators' arguments and results.
 
-    An operator is an ATen overload, or a qualified name (`"torchvision::roi_align"`) where the
-    library that defines it may not be loaded.
+    An operator is an overload (`torch.ops.aten.relu.default`), an operator with all its overloads
+    (`torch.ops.mylib.scan`), what `torch.library.custom_op` returns, or a qualified name
+    (`"torchvision::roi_align"`) where the library that defines it may not be loaded.
     """
 
     def register(rule: Couple) -> Couple:
@@ -82,7 +90,8 @@ def is_pointwise(operator: Operator) -> bool:
 
 def find_couple(operator: Operator, extra: Mapping[Operator, Couple]) -> Couple | None:
     """Find the coupling rule: the caller's own, a registered one, or torch's own declaration."""
-    rule = extra.get(operator) or _registered(_COUPLES, operator)
+    own = {_key(key): rule for key, rule in extra.items()}
+    rule: Couple | None = _registered(own, operator) or _registered(_COUPLES, operator)
     if rule is None and is_pointwise(operator):
         return _COUPLES[torch.ops.aten.add.Tensor]
     return rule

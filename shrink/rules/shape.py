@@ -126,6 +126,8 @@ def couple_movedim(site: Site) -> Value:
 def couple_expand(site: Site) -> Value:
     """Repeat dimensions of size 1: the copies are alike, so that any of them may be removed.
 
+    What another tensor gives the sizes of goes with that tensor.
+
     Shapes: x (*S); result (*T, *S') with S' = S but where S is 1.
     Source: torch.Tensor.expand.
     """
@@ -135,6 +137,9 @@ def couple_expand(site: Site) -> Value:
     moved = x
     for _ in range(offset):
         moved = labels.insert_dim(site.store, moved, 0)
+    for d, size in enumerate(shape):
+        if other is not None and moved.shape[d] == size > 1:
+            site.tie(moved, d, other, d)
     out = [labels.of(site.store, moved, d) for d in range(len(shape))]
     for d, size in enumerate(shape):
         if moved.shape[d] != size:

@@ -64,7 +64,7 @@ ROWS = [
     pytest.param(
         lambda x, y: x.expand_as(y),
         [(2, 1), (2, 3)],
-        "x0=out0:ab y0:cd y1=out1:efg",
+        "x0=y0=out0:ab y1=out1:cde",
         id="expand-as",
     ),
     pytest.param(lambda x: x.repeat(1, 2), [(2, 2)], "x0=out0:ab x1:cd out1:cdcd", id="repeat"),
