@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from shrink.capture.known import SELECTORS, Known, OnMeta, reads_values
+from shrink.capture.known import SELECTORS, Known, OnMeta, OnReal, reads_values
 from shrink.capture.shapes import run_on_meta
 from shrink.core.copies import copy_model
 from shrink.core.errors import CaptureError
@@ -89,17 +89,25 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
             reads and not isinstance(result, Tensor | tuple)
         ):
             return result  # which Python reads: a literal from here on
-        node = self.graph.call_function(func, *before)
-        node.meta["val"] = map_tensors(result, self.world.remember)
-        node.meta["call"] = self.stack[-1] if self.stack else 0
-        node.meta["source"] = _source()
-        self.ops.append(node)
-        self.known.note(node)
+        node = self._add(func, before, map_tensors(result, self.world.remember))
         if isinstance(result, Tensor):
             self.bind(result, node)
         elif isinstance(result, tuple | list):
             self._bind_parts(result, node)
         return result
+
+    def _add(self, func: Any, arguments: tuple[Any, Any], value: Any) -> fx.Node:
+        node = self.graph.call_function(func, *arguments)
+        node.meta["val"] = value
+        node.meta["call"] = self.stack[-1] if self.stack else 0
+        node.meta["source"] = _source()
+        self.ops.append(node)
+        self.known.note(node)
+        return node
+
+    def leave_torch(self, tensor: Tensor) -> None:
+        """Note that Python code reads all numbers of a tensor."""
+        self._add(aten.item.default, ((self.node_of(tensor),), {}), None)
 
     def _bind_parts(self, result: Sequence[Any], node: fx.Node) -> None:
         for position, part in enumerate(result):
@@ -198,6 +206,8 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
                 self.mixed |= self.world.name == "meta" and not tensor.is_meta
             node = self.graph.create_node("get_attr", name)
             node.meta["val"] = self.world.remember(tensor)
+            if name in self.constants:
+                node.meta["constant"] = self.constants[name]
             self.tensors[node.name] = name
             self.bind(tensor, node)
         return node
@@ -336,7 +346,9 @@ def _real_world() -> _World:
     def remember(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="meta")
 
-    return _World("real", convert, lambda _: contextlib.nullcontext(), _run_as_is, remember)
+    return _World(
+        "real", convert, lambda recorder: OnReal(recorder.leave_torch), _run_as_is, remember
+    )
 
 
 def _run_as_is(operator_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -373,7 +385,7 @@ def _tracing() -> Iterator[None]:
     compiles = "torch._dynamo" in sys.modules
     eager = torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
     try:
-        with torch.no_grad(), eager:
+        with torch.no_grad(), eager, torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

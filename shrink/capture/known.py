@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -115,6 +116,27 @@ def _storage(tensor: Tensor) -> int:
 
 _FROM_NUMBERS = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
 _TO_PYTHON = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__})
+
+
+class OnReal(TorchFunctionMode):
+    """Notes the tensors whose numbers leave torch; what Python makes of them is not seen.
+
+    Args:
+        leave: is told of every such tensor.
+    """
+
+    def __init__(self, leave: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.leave = leave
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:  # Any: the signature is torch's
+        if func in _TO_PYTHON:
+            self.leave(args[0])
+            with _disable_current_modes():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class OnMeta(DeviceContext):

@@ -37,7 +37,8 @@ class Graph:
 
     Every node has `meta["val"]` (the fake tensor, or a tuple or list of them, that it returns);
     operator nodes also have `meta["call"]` (index of the innermost `ModuleCall`) and
-    `meta["source"]` (`file:line` of the user's code). The graph is for analysis; it keeps in-place
+    `meta["source"]` (`file:line` of the user's code); nodes of constants also have
+    `meta["constant"]` (their data). The graph is for analysis; it keeps in-place
     operators as the model wrote them.
 
     Args:

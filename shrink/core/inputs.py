@@ -69,7 +69,8 @@ def map_named(value: Any, name: str, function: Callable[[str, Any], Any]) -> Any
     if isinstance(value, tuple | list):
         names = getattr(value, "_fields", range(len(value)))
         parts = [map_named(v, f"{name}.{k}", function) for k, v in zip(names, value, strict=True)]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        make = getattr(value, "_make", type(value))
+        return make(parts)
     if isinstance(value, Mapping):
         mapped = {k: map_named(v, f"{name}.{k}", function) for k, v in value.items()}
         return mapped if type(value) is dict else like(value, mapped)

@@ -12,7 +12,9 @@ def map_leaves(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
         return function(value)
     if isinstance(value, tuple | list):
         parts = (map_leaves(v, kind, function) for v in value)
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        # `_make` runs no constructor: that of a packed sequence asks its tensors for their device
+        make = getattr(value, "_make", type(value))
+        return make(parts)
     if isinstance(value, Mapping):
         mapped = {k: map_leaves(v, kind, function) for k, v in value.items()}
         return mapped if type(value) is dict else like(value, mapped)

@@ -9,11 +9,12 @@ import numpy as np
 from torch import fx
 
 from shrink.core.errors import InputError, UnsupportedOpError
-from shrink.core.graph import Graph, shapes_of
+from shrink.core.graph import Graph, selects_by_value, shapes_of
 from shrink.core.groups import Label, Units
 from shrink.groups.globs import Globs, name_interface, parents_of
 from shrink.rules import families, labels
 from shrink.rules.labels import Reason, Store, Value
+from shrink.rules.reduce import MEANS, reduced_dims
 from shrink.rules.registry import Couple, find_couple, find_normalised
 from shrink.rules.site import Call, Site, bind
 
@@ -30,12 +31,14 @@ class Labelled:
         stored: parameter or buffer name -> its labels, for those that are read.
         produced: parameter name -> the dimensions whose channels begin there (a filter's, not
             those that it reads), where one operator takes it and something computed.
+        deciding: the calls inside which something is selected by value.
     """
 
     store: Store
     values: dict[str, list[Value]] = field(default_factory=dict)
     stored: dict[str, Value] = field(default_factory=dict)
     produced: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    deciding: frozenset[int] = frozenset()
 
 
 def propagate(
@@ -75,6 +78,7 @@ def _run(
     *,
     strict: bool,
 ) -> None:
+    found.deciding = _deciding(graph)
     interface = name_interface(graph)
     names = {node.name: name for name, node in interface}
     for node in graph.fx.nodes:
@@ -160,6 +164,10 @@ def _call(
         return _frozen(site, f"no rule for {name_of(node.target)}", strict=strict)
     if graph.capture == "real":
         _freeze_normalised(site)
+        if node.target in MEANS and node.meta["call"] in found.deciding:
+            x = site.values()[0]
+            dims = reduced_dims(site.arguments.get("dim"), x.rank)
+            site.freeze(x, dims, "averaged, in a module whose steps depend on data")
     first = found.store.count
     try:
         made = rule(site)
@@ -225,6 +233,16 @@ def _freeze_normalised(site: Site) -> None:
     call = Call(site.operator, site.arguments, (), (), shapes, shapes, {})
     for name, dims in rule(call).items():
         site.freeze(site[name], dims, "normalised, in a model whose control flow depends on data")
+
+
+def _deciding(graph: Graph) -> frozenset[int]:
+    made: set[int] = set()
+    for node in filter(selects_by_value, graph.ops):
+        index = node.meta["call"]
+        while index >= 0:
+            made.add(index)
+            index = graph.calls[index].parent
+    return frozenset(made)
 
 
 def _labelled(found: Labelled, value: Any) -> Any:

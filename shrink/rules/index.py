@@ -215,3 +215,18 @@ def couple_looked_up(site: Site) -> Value:
         site.freeze(x, cut, text)
     found = [labels.of(site.store, x, d) for d in range(x.rank)]
     return Value(site.shape, [*found, *[()] * (len(site.shape) - x.rank)])
+
+
+@couples(
+    aten.item.default,
+    aten.is_nonzero.default,
+    aten.equal.default,
+    aten.allclose.default,
+)
+def couple_read(site: Site) -> list[Value]:
+    """Freeze what Python code reads as numbers (`.item()`, `.numpy()`, `if`): it sees the width.
+
+    Source: torch.Tensor.item, torch.Tensor.numpy, torch.equal.
+    """
+    site.freeze_all("read as numbers by Python code")
+    return []

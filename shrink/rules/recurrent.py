@@ -126,3 +126,31 @@ def couple_cell(site: Site) -> Value | list[Value]:
     made = Value((*made.shape, units.size), [*made.labels, _line(units)])
     made = labels.broadcast(site.store, [made, *states], site.shape, because)
     return [made for _ in site.shapes] if len(site.shapes) > 1 else made
+
+
+@couples(aten._pack_padded_sequence.default)
+def couple_pack(site: Site) -> list[Value]:
+    """Carry the features; the positions of all sequences become one dimension.
+
+    Shapes: input (T, N, *F) or (N, T, *F); result (steps, *F) and the batch size of every step.
+    Source: torch.nn.utils.rnn.pack_padded_sequence.
+    """
+    x = site["input"]
+    site.freeze(x, [0, 1], "position of a sequence")
+    made = labels.insert_dim(site.store, labels.drop_dims(site.store, x, [0, 1]), 0)
+    return [Value(site.shapes[0], made.labels), labels.unlabelled(site.shapes[1])]
+
+
+@couples(aten._pad_packed_sequence.default)
+def couple_pad(site: Site) -> list[Value]:
+    """Carry the features of packed sequences back to padded ones.
+
+    Shapes: data (steps, *F); result (T, N, *F) or (N, T, *F) and the lengths.
+    Source: torch.nn.utils.rnn.pad_packed_sequence.
+    """
+    data = site["data"]
+    site.freeze(data, [0], "position of a sequence")
+    made = labels.drop_dims(site.store, data, [0])
+    for _ in range(2):
+        made = labels.insert_dim(site.store, made, 0)
+    return [Value(site.shapes[0], made.labels), labels.unlabelled(site.shapes[1])]

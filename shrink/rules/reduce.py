@@ -12,7 +12,7 @@ from shrink.rules.site import Call, Resized, Site
 
 aten = torch.ops.aten
 
-_MEANS = (aten.mean.default, aten.mean.dim)
+MEANS = (aten.mean.default, aten.mean.dim)
 _SUMS = (
     aten.sum.default,
     aten.sum.dim_IntList,
@@ -88,7 +88,7 @@ def couple_norm(site: Site) -> Value | list[Value]:
     return couple_reduction(site)
 
 
-@couples(*_MEANS, *_SUMS, *_KEPT)
+@couples(*MEANS, *_SUMS, *_KEPT)
 def couple_reduction(site: Site) -> Value | list[Value]:
     """Drop the reduced dimensions; what is removed from them does not count.
 
@@ -109,7 +109,7 @@ def couple_reduction(site: Site) -> Value | list[Value]:
     return [dropped for _ in site.shapes]
 
 
-@resizes(*_MEANS)
+@resizes(*MEANS)
 def resize_mean(call: Call) -> Resized:
     """Divide by the original count: what was removed counts as zero."""
     ((before),) = call.inputs_before.values()

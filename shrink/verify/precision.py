@@ -17,6 +17,25 @@ Loan = Callable[[], Tensor]
 _FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
+_DRAWS = frozenset(
+    f"aten::{name}"
+    for name in (
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "normal",
+        "normal_",
+        "uniform",
+        "uniform_",
+        "exponential",
+        "exponential_",
+        "bernoulli",
+        "bernoulli_",
+    )
+)
+
+
 class _Double(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Raises lower precisions, asked for (`.float()`), of tensors made from literals, or on loan.
 
@@ -33,7 +52,12 @@ class _Double(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         kwargs = {k: self._raised(v) for k, v in (kwargs or {}).items()}
         if func is not torch.ops.aten._to_copy.default:  # which raises by itself
             args = tuple(self._raised(v) for v in args)
+        draws = torch.Tag.nondeterministic_seeded in func.tags and not kwargs.get("generator")
+        if draws:
+            torch.manual_seed(0)  # the same shape, the same draw
         result = func(*args, **kwargs)
+        if draws and func._schema.name in _DRAWS and result.is_floating_point():
+            result.fill_(0.5)  # the same for every channel: some are cut
         if isinstance(result, Tensor) and result.dtype in LOW:
             return result.to(torch.float64)
         return result
@@ -58,7 +82,8 @@ def in_float64(loans: Mapping[int, Loan] | None = None) -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Double(loans or {}), torch.no_grad():
+        cuda = range(torch.cuda.device_count())
+        with torch.random.fork_rng(cuda), _Double(loans or {}), torch.no_grad():
             yield
     finally:
         torch.set_default_dtype(default)
