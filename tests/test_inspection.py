@@ -69,6 +69,12 @@ def test_what_stays_names_the_line_and_the_remedy() -> None:
     assert "free=['output']" in output["remedy"]
 
 
+def test_a_model_without_code_of_its_own_has_no_line() -> None:
+    found = shrink.inspect(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.zeros(1, 4))
+    (output,) = [entry for entry in found.frozen if entry["reason"] == "network output"]
+    assert (output["module"], output["source"]) == ("1", "")
+
+
 def test_a_remedy_that_is_pasted_works() -> None:
     names = [g["name"] for g in shrink.inspect(Zoo(), TOKENS, free=["output"]).groups]
     assert "out.weight:0" in names

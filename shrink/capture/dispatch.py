@@ -290,7 +290,7 @@ def _place(tensor: Tensor) -> _Place:
 def _source() -> str:
     """Name the line of the model's code that runs now: the innermost outside torch and capture."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and frame.f_code is not _attempt.__code__:  # beyond is the caller
         file = frame.f_code.co_filename
         if not file.startswith(_NOT_THE_MODEL):
             return f"{'/'.join(file.rsplit('/', 2)[-2:])}:{frame.f_lineno}"
