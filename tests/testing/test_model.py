@@ -5,7 +5,21 @@ import torch
 from torch import Tensor, nn
 
 import shrink
+from shrink.rules import labels
+from shrink.rules.labels import Value
+from shrink.rules.site import Site
 from shrink.testing import check_model
+
+
+@torch.library.custom_op("shrink_tests::gated", mutates_args=())
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    """Weigh channels; a kernel that reads as many of the gate as it needs."""
+    return x * gate[: x.shape[-1]]
+
+
+@gated.register_fake
+def _(x: Tensor, gate: Tensor) -> Tensor:
+    return torch.empty_like(x) if gate.dim() else x
 
 
 def test_every_budget_and_seed_is_verified() -> None:
@@ -36,16 +50,21 @@ def test_options_of_compress_are_passed_on() -> None:
     assert reports[0].request["free"] == ["output"]
 
 
-def test_a_model_that_computes_something_else_when_smaller_fails() -> None:
-    class Counts(nn.Module):
-        """Its result depends on how many channels there are, behind the graph's back."""
+def test_a_wrong_rule_does_not_pass() -> None:
+    def untied(site: Site) -> Value:
+        labels.of(site.store, site["gate"], 0)
+        x = site["x"]
+        return Value(site.shape, [labels.of(site.store, x, d) for d in range(x.rank)])
 
+    class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Linear(8, 64), nn.Linear(64, 2)
+            self.gate = nn.Parameter(torch.rand(64))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x)) * float(self.a.weight.shape[0])
+            return self.b(gated(self.a(x), self.gate))
 
-    with pytest.raises(shrink.ShrinkError):
-        check_model(Counts(), torch.randn(2, 8), flops=(0.5,), seeds=(0,))
+    with pytest.raises(shrink.ShrinkError) as caught:
+        check_model(Gated(), torch.randn(2, 8), flops=(0.5,), seeds=(0,), rules={gated: untied})
+    assert caught.value.exit_code == 3
