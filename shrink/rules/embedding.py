@@ -19,9 +19,17 @@ def couple_embedding(site: Site) -> Value:
     """
     weight = site["weight"]
     site.fix(weight, [0])
+    _keep_looked_up(site)
     result = labels.unlabelled(site.shape)
     result.labels[-1] = site.labels(weight, 1)
     return result
+
+
+def _keep_looked_up(site: Site) -> None:
+    """Freeze the positions whose entries are looked up: they may be a stored table themselves."""
+    for value in site.values():
+        if value is not site["weight"]:
+            site.freeze(value, range(value.rank), "positions of a look-up")
 
 
 @couples(aten.embedding_bag.default, aten.embedding_bag.padding_idx)
@@ -33,6 +41,7 @@ def couple_embedding_bag(site: Site) -> list[Value]:
     """
     weight = site["weight"]
     site.fix(weight, [0])
+    _keep_looked_up(site)
     made = [labels.unlabelled(s) for s in site.shapes]
     made[0].labels[-1] = site.labels(weight, 1)
     if len(site.shapes[-1]) == 2:  # where each maximum was found
