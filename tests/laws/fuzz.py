@@ -34,7 +34,7 @@ TOLERANCE = 1e-7  # of the second opinion, which subtracts squares for its varia
 ROUND_TRIP = 25  # every such seed is saved and loaded
 LIMIT = 120  # seconds for one network
 BAD = ("silent", "caught", "crash", "unsound")
-_COMBINATIONS = 4000
+_COMBINATIONS = 1000
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ def _told(model: nn.Module, mode: _Masked) -> Iterator[None]:
         if isinstance(module, nn.RMSNorm):
             module.register_forward_pre_hook(enter)
             module.register_forward_hook(leave)
+        if type(module).__name__ == "_WeightNorm":  # a direction of length zero has none
+            module.register_forward_hook(lambda _m, _args, weight: weight.nan_to_num(nan=0.0))
     yield
 
 
