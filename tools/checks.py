@@ -96,6 +96,7 @@ def difference_to_masked(
     return max(
         float((a - b).abs().max() / b.abs().max().clamp_min(1e-300))
         for a, b in zip(found, expected, strict=True)
+        if b.numel()
     )
 
 

@@ -55,7 +55,7 @@ SAMPLE = (
     "vit_b_32",
     "lraspp_mobilenet_v3_large",
     "timm:mobilevitv2_050",
-    "hf:bert:small",
+    "hf:bert:tiny",
 )
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "fvcore", "numpy")
 ERRORS = {
