@@ -1,12 +1,14 @@
 """Copy a model with smaller tensors: every tensor is cut once, straight from the original."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from shrink.core.copies import copy_model
 from shrink.core.errors import RewriteError
 
 
@@ -23,18 +25,19 @@ def slice_copy(model: nn.Module, keep: Mapping[str, Mapping[int, tuple[int, ...]
     Raises:
         RewriteError: the model cannot be copied.
     """
-    memo: dict[int, Any] = {}
+    cut: dict[int, Tensor] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if id(tensor) not in memo:
-            memo[id(tensor)] = _cut(tensor, keep.get(name, {}))
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:  # user classes may raise anything in __deepcopy__
-        raise RewriteError(
-            f"cannot be copied: {error}",
-            where=type(model).__name__,
-            fix="make the model work with copy.deepcopy",
-        ) from error
+        if id(tensor) not in cut:
+            cut[id(tensor)] = _cut(tensor, keep.get(name, {}))
+    smaller = copy_model(model, cut, RewriteError)
+    for module in smaller.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm | SpectralNorm):  # which leave a tensor on the module
+                with torch.no_grad():
+                    derive: Any = hook.compute_weight  # Any: the two differ in their arguments
+                    more = (False,) if isinstance(hook, SpectralNorm) else ()
+                    setattr(module, hook.name, derive(module, *more))
+    return smaller
 
 
 def _cut(tensor: Tensor, dims: Mapping[int, tuple[int, ...]]) -> Tensor:
