@@ -2,23 +2,26 @@
 
 The replacement holds the same parameters, buffers and submodules under the same names, and calls
 its submodules as modules, so that it trains, evaluates and loads as the original did. Only its own
-operators come from the graph, with the sizes that the plan predicts.
+operators come from the graph, with the sizes that the plan predicts. It refuses sizes that were
+not seen to work, rather than to compute something else.
 """
 
 import inspect
-import operator
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import gcd
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from shrink.core.errors import RewriteError
-from shrink.core.graph import Graph, ModuleCall, map_nodes
-from shrink.core.inputs import tensors_in
-from shrink.rewrite.predict import Prediction, literals
-from shrink.rules.site import bind, unbind
+from shrink.core.errors import InputError
+from shrink.core.graph import Graph
+from shrink.core.nested import map_leaves
+from shrink.rewrite.train import trained_captures
+from shrink.rewrite.variants import Variant, find_call, is_alike
+from shrink.rewrite.write import Captures, Slot, UnfitError, Written, leaves_of, write
 
 _NAMESPACE = {
     "torch": torch,
@@ -30,10 +33,47 @@ _NAMESPACE = {
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The place of a tensor in a nested structure."""
+class Sizes:
+    """A tensor among the arguments: for each dimension, its size or what it may be.
 
-    index: int
+    Args:
+        fixed: the size, None if it is free.
+        least, step: a free size is at least `least`, and a multiple of `step`.
+    """
+
+    fixed: tuple[int | None, ...]
+    least: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def admits(self, shape: Sequence[int]) -> bool:
+        """Tell whether a tensor may have this shape."""
+        return len(shape) == len(self.fixed) and all(
+            n == fixed if fixed is not None else n >= least and n % step == 0
+            for n, fixed, least, step in zip(shape, self.fixed, self.least, self.step, strict=True)
+        )
+
+    def __str__(self) -> str:
+        bounds = zip(self.fixed, self.least, self.step, strict=True)
+        sizes = [
+            str(fixed) if fixed is not None else f"any from {least}" + f" by {step}" * (step > 1)
+            for fixed, least, step in bounds
+        ]
+        return f"({', '.join(sizes)})"
+
+
+@dataclass(frozen=True)
+class Number:
+    """An integer among the arguments that may be any."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """An argument that is part of the generated code."""
+
+    value: Any
+
+
+Leaf = Sizes | Number | Exactly
 
 
 class Graft(nn.Module):
@@ -42,298 +82,206 @@ class Graft(nn.Module):
     Args:
         source: the module it replaces; its parameters, buffers, submodules and attributes are
             taken over.
-        code: Python source of `forward(self, *tensors)`, returning a tuple of tensors.
+        written: Python source of `forward(self, *leaves)`.
+        training: the same in training mode, where that has operators of its own.
         signature: of the replaced forward.
-        arity: number of tensors among the arguments.
-        output: what forward returns, with `Slot`s for tensors.
+        leaves: what each argument may be.
     """
 
     def __init__(
         self,
         source: nn.Module,
-        code: str,
+        written: Written,
+        training: Written | None,
         signature: inspect.Signature,
-        arity: int,
-        output: Any,
+        leaves: tuple[Leaf, ...],
     ) -> None:
         super().__init__()
         self.__dict__.update(source.__dict__)
         self.replaced = getattr(source, "replaced", type(source).__qualname__)
-        self.code = code
         self.signature = signature
-        self.arity = arity
-        self.output = output
+        self.leaves = leaves
+        self.code = written.code
+        self.output = written.output
+        self.training_code = training.code if training else written.code
+        self.training_output = training.output if training else written.output
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # Any: as the replaced forward
-        """Compute what the replaced module computes, at the smaller sizes."""
+        """Compute what the replaced module computes, at the smaller sizes.
+
+        Raises:
+            InputError: an argument is not of a size or value that the code was generated for.
+        """
         bound = self.signature.bind(*args, **kwargs)
-        tensors = tensors_in([*bound.arguments.values()])
-        if len(tensors) != self.arity:
-            msg = f"{self.replaced} was captured with {self.arity} tensors, not {len(tensors)}"
-            raise TypeError(msg)
-        return _fill(self.output, _compile(self.code)(self, *tensors))
+        bound.apply_defaults()
+        given = leaves_of(list(bound.arguments.values()))
+        self._check(given)
+        if self.training:
+            return _fill(self.training_output, _compile(self.training_code)(self, *given))
+        return _fill(self.output, _compile(self.code)(self, *given))
+
+    def _check(self, given: Sequence[Any]) -> None:
+        if len(given) != len(self.leaves):
+            self._refuse(f"{len(given)} arguments", str(len(self.leaves)))
+        for value, leaf in zip(given, self.leaves, strict=True):
+            if isinstance(leaf, Sizes):
+                if not isinstance(value, Tensor):
+                    self._refuse(f"{value!r:.40}", "a tensor")
+                elif not leaf.admits(value.shape):
+                    self._refuse(f"a tensor of shape {tuple(value.shape)}", str(leaf))
+            elif isinstance(leaf, Number):
+                if not isinstance(value, int | torch.SymInt):
+                    self._refuse(f"{value!r:.40}", "an integer")
+            elif isinstance(value, Tensor) or (_is_plain(leaf.value) and value != leaf.value):
+                self._refuse(f"{value!r:.40}", f"{leaf.value!r:.40}")
+
+    def _refuse(self, given: str, expected: str) -> None:
+        raise InputError(
+            f"was given {given}; its code was generated for {expected}",
+            where=self.replaced,
+            fix="compress the model with example inputs of the size you need",
+        )
 
     def extra_repr(self) -> str:
         """Name the class that was replaced."""
         return f"from {self.replaced}"
 
 
-_COMPILED: dict[str, Callable[..., tuple[Tensor, ...]]] = {}
+@cache
+def _compile(code: str) -> Callable[..., tuple[Any, ...]]:
+    scope: dict[str, Any] = dict(_NAMESPACE)
+    exec(compile(code, "<shrink graft>", "exec"), scope)  # noqa: S102  # generated by fx
+    made: Callable[..., tuple[Any, ...]] = scope["forward"]
+    return made
 
 
-def _compile(code: str) -> Callable[..., tuple[Tensor, ...]]:
-    if code not in _COMPILED:
-        scope: dict[str, Any] = dict(_NAMESPACE)
-        exec(compile(code, "<shrink graft>", "exec"), scope)  # noqa: S102  # generated by fx
-        _COMPILED[code] = scope["forward"]
-    return _COMPILED[code]
+def _fill(template: Any, values: tuple[Any, ...]) -> Any:
+    return map_leaves(template, Slot, lambda slot: values[slot.index])
 
 
-def _fill(template: Any, tensors: tuple[Tensor, ...]) -> Any:
-    if isinstance(template, Slot):
-        return tensors[template.index]
-    if isinstance(template, tuple) and hasattr(template, "_fields"):
-        return type(template)(*(_fill(v, tensors) for v in template))
-    if isinstance(template, tuple | list):
-        return type(template)(_fill(v, tensors) for v in template)
-    if isinstance(template, Mapping):
-        filled = {k: _fill(v, tensors) for k, v in template.items()}
-        return filled if type(template) is dict else type(template)(**filled)
-    return template
-
-
-@dataclass(frozen=True, eq=False)
-class Variants:
-    """The same operators captured under other conditions, to see which literals vary.
-
-    Args:
-        batched: the module's call with another batch size; None if the model refused it.
-        twins: node name -> the same operator with that batch size.
-        trained: node name -> the same operator in training mode; empty if that has others.
-    """
-
-    batched: ModuleCall | None
-    twins: Mapping[str, fx.Node]
-    trained: Mapping[str, fx.Node]
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def graft(
     module: nn.Module,
     original: nn.Module,
-    graph: Graph,
-    index: int,
-    prediction: Prediction,
-    variants: Variants,
-    *,
-    inline: Collection[int] = (),
-) -> Graft:
+    captures: Captures,
+    variants: Sequence[Variant],
+    training: Callable[[Sequence[tuple[Graph, int]]], Sequence[Graph]],
+) -> tuple[Graft, str]:
     """Generate the replacement of one module from one of its calls.
 
     Args:
         module: the sliced copy's module.
         original: the original's module, for its signature.
-        index: which of `graph.calls`.
-        inline: calls inside it that must be written out instead of calling their modules.
+        captures: the call, without other captures.
+        variants: captures at other sizes, those of one input dimension together.
+        training: captures the original's module alone in training mode, at the sizes of each of
+            the given calls; empty if it cannot be trained.
+
+    Returns:
+        the replacement, and what a user should know of it.
 
     Raises:
         RewriteError: its operators use values from outside of it.
     """
-    call = graph.calls[index]
     signature = inspect.signature(original.forward)
-    writer = _Writer(graph, call, index, prediction, variants)
-    bound = signature.bind(*call.args, **call.kwargs)
-    inputs: list[fx.Node] = []
-    map_nodes([*bound.arguments.values()], inputs.append)
-    for node in inputs:
-        writer.add_input(node)
-    writer.write(index, inline)
-    outputs: list[fx.Node] = []
-
-    def slot(node: fx.Node) -> Slot:
-        outputs.append(node)
-        return Slot(len(outputs) - 1)
-
-    template = map_nodes(call.output, slot)
-    code = writer.finish(outputs)
-    made = Graft(module, code, signature, len(inputs), template)
-    for name, constant in writer.constants.items():
-        made.register_buffer(name, constant.clone(), persistent=False)
-    return made
-
-
-class _Writer:
-    """Writes one call as a graph of its own: own operators, and calls of its submodules."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        call: ModuleCall,
-        index: int,
-        prediction: Prediction,
-        variants: Variants,
-    ) -> None:
-        self.graph = graph
-        self.call = call
-        self.index = index
-        self.prediction = prediction
-        self.variants = variants
-        self.new = fx.Graph()
-        self.values: dict[str, fx.Node] = {}
-        self.inputs: list[tuple[fx.Node, fx.Node]] = []
-        self.training: fx.Node | None = None
-        self.constants: dict[str, Tensor] = {}
-
-    def add_input(self, node: fx.Node) -> None:
-        placeholder = self.new.placeholder(f"x{len(self.inputs)}")
-        self.inputs.append((placeholder, node))
-        self.values[node.name] = placeholder
-
-    def relative(self, name: str) -> str:
-        """Name a tensor or module inside the call's own module."""
-        prefix = f"{self.call.path}." if self.call.path else ""
-        if not name.startswith(prefix) or name == self.call.path:
-            raise RewriteError(f"uses {name} from outside", where=self.call.path)
-        return name[len(prefix) :]
-
-    def value(self, node: fx.Node) -> fx.Node:
-        if node.name not in self.values:
-            if node.op != "get_attr":
-                raise RewriteError("uses a tensor that is not an argument", where=self.call.path)
-            name = self.graph.tensors[node.name]
-            if name in self.graph.constants:
-                self.constants[name] = self.graph.constants[name]
-            else:
-                name = self.relative(name)
-            self.values[node.name] = self.new.create_node("get_attr", name)
-        return self.values[node.name]
-
-    def write(self, index: int, inline: Collection[int]) -> None:
-        call = self.graph.calls[index]
-        position = call.start
-        for number, child in enumerate(self.graph.calls):
-            if child.parent != index:
-                continue
-            while position < child.start:
-                self.write_operator(position)
-                position += 1
-            if number in inline:
-                self.write(number, inline)
-            else:
-                self.write_child(child)
-            position = child.stop
-        while position < call.stop:
-            self.write_operator(position)
-            position += 1
-
-    def write_child(self, child: ModuleCall) -> None:
-        args, kwargs = map_nodes((child.args, child.kwargs), self.value)
-        result = self.new.call_module(self.relative(child.path), args, dict(kwargs))
-        self._bind(child.output, result)
-
-    def _bind(self, output: Any, result: fx.Node) -> None:
-        if isinstance(output, fx.Node):
-            self.values[output.name] = result
-        elif isinstance(output, tuple | list):
-            for i, part in enumerate(output):
-                if not isinstance(part, bool | int | float | str | None):
-                    self._bind(part, self.new.call_function(operator.getitem, (result, i)))
-        elif isinstance(output, Mapping):
-            for key, part in output.items():
-                self._bind(part, self.new.call_function(operator.getitem, (result, key)))
-
-    def write_operator(self, position: int) -> None:
-        node = self.graph.ops[position]
-        if node.target is operator.getitem:
-            source, item = node.args
-            self.values[node.name] = self.new.call_function(
-                operator.getitem,
-                (self.value(source), item),  # type: ignore[arg-type]  # a node by construction
+    usable, unlike = list(variants), list[tuple[Graph, int]]()
+    while True:
+        found = [(v, find_call(captures.graph, captures.index, v.graph)) for v in usable]
+        called = [(v, v.graph, p) for v, p in found if p is not None]
+        alike = [is_alike(captures.graph, captures.index, g, p) for _, g, p in called]
+        usable = [v for (v, _, _), same in zip(called, alike, strict=True) if same]
+        calls = [(g, p) for (_, g, p), same in zip(called, alike, strict=True) if same]
+        unlike += [(g, p) for (_, g, p), same in zip(called, alike, strict=True) if not same]
+        local = training([(captures.graph, captures.index), *calls])
+        try:
+            written, trained, leaves, note = _write(
+                signature, replace(captures, others=calls), local, unlike
             )
-            return
-        # By name: a literal that equals its default is left out of a captured call.
-        named = bind(node.target, *literals(node, self.prediction))
-        written = {name: self.literal(node, name, value) for name, value in named.items()}
-        args, kwargs = unbind(node.target, written)
-        result = self.new.call_function(node.target, args, kwargs)  # type: ignore[arg-type]  # an op
-        rewritten = self.prediction.calls.get(node.name)
-        if rewritten is not None and rewritten.factor != 1.0:
-            result = self.new.call_function(torch.ops.aten.mul.Scalar, (result, rewritten.factor))
-        self.values[node.name] = result
+            break
+        except UnfitError as error:  # that dimension stays as in the example inputs
+            axes = usable[max(error.captures)].axes
+            usable = [v for v in usable if v.axes != axes]
+    made = Graft(module, written, trained, _plain_signature(signature), leaves)
+    for name, constant in {**written.constants, **(trained.constants if trained else {})}.items():
+        made.register_buffer(name, constant.clone(), persistent=False)
+    return made, note
 
-    def literal(self, node: fx.Node, key: str, value: Any) -> Any:
-        """Write an argument: a tensor, or a literal as a function of batch size and mode."""
-        variant = _argument(self.variants.twins.get(node.name), key)
-        trained = _argument(self.variants.trained.get(node.name), key)
-        before = _argument(node, key)
 
-        def write(now: Any, old: Any, other: Any, train: Any) -> Any:
-            if isinstance(now, fx.Node):
-                return self.value(now)
-            if isinstance(now, torch.device):
-                return self._device()
-            if isinstance(now, tuple | list):
-                count = len(now)
-                olds, others, trains = (_spread(x, count) for x in (old, other, train))
-                return type(now)(
-                    write(*parts) for parts in zip(now, olds, others, trains, strict=True)
+def _write(
+    signature: inspect.Signature,
+    captures: Captures,
+    local: Sequence[Graph],
+    refused: Sequence[tuple[Graph, int]],
+) -> tuple[Written, Written | None, tuple[Leaf, ...], str]:
+    """Write a call as it is in evaluation and, if that is different, in training."""
+    calls = [(captures.graph, captures.index), *captures.others]
+    arguments = [_arguments(signature, *c) for c in calls]
+    unlike = [i for i, a in enumerate(arguments[1:]) if len(a) != len(arguments[0])]
+    unlike += [i for i, g in enumerate(local[1:]) if not is_alike(local[0], 0, g, 0)]
+    if unlike:
+        raise UnfitError(unlike)
+    in_training, note = trained_captures(captures, local)
+    trained = None
+    if in_training is not None:
+        trained = write(in_training, [_arguments(signature, g, 0) for g in local])
+    written = write(replace(captures, trained=note.same), arguments)
+    others = [_arguments(signature, *c) for c in refused]
+    return written, trained, tuple(_leaves(captures, arguments, others)), note.text
+
+
+def _arguments(signature: inspect.Signature, graph: Graph, index: int) -> list[Any]:
+    call = graph.calls[index]
+    bound = signature.bind(*call.args, **call.kwargs)
+    bound.apply_defaults()
+    return leaves_of(list(bound.arguments.values()))
+
+
+def _leaves(
+    captures: Captures, arguments: Sequence[Sequence[Any]], refused: Sequence[Sequence[Any]]
+) -> Iterator[Leaf]:
+    """Say what each argument may be: what differed between the captures may differ again.
+
+    Args:
+        arguments: in each of the captures.
+        refused: in those captures in which other operators were called.
+    """
+    for position, seen in enumerate(zip(*arguments, strict=True)):
+        if isinstance(seen[0], fx.Node):
+            sizes = captures.prediction.shapes[seen[0].name][0]
+            shapes = [tuple(v.meta["val"].shape) for v in seen]
+            others = [
+                tuple(a[position].meta["val"].shape)
+                for a in refused
+                if len(a) > position and isinstance(a[position], fx.Node)
+            ]
+            found = [
+                _bound(now, values, {s[d] for s in others if len(s) == len(sizes)} - {values[0]})
+                for d, (now, values) in enumerate(
+                    zip(sizes, zip(*shapes, strict=True), strict=True)
                 )
-            if type(now) is int and type(old) is int and type(other) is int and other != old:
-                return self._per_batch(now, old, other)
-            if train is not _ABSENT and isinstance(now, bool | float) and train != old:
-                return self._by_mode(now, train)
-            return now
-
-        return write(value, before, variant, trained)
-
-    def _per_batch(self, now: int, old: int, other: int) -> Any:
-        """Write a size that grows with the batch as a multiple of an input's."""
-        if self.variants.batched is None:
-            return now
-        inputs: list[fx.Node] = []
-        map_nodes([self.variants.batched.args, self.variants.batched.kwargs], inputs.append)
-        for (placeholder, node), twin in zip(self.inputs, inputs, strict=False):
-            sizes = zip(node.meta["val"].shape, twin.meta["val"].shape, strict=False)
-            for dim, (size, size_other) in enumerate(sizes):
-                if size != size_other and old * size_other == other * size:
-                    length = self.new.call_method("size", (placeholder, dim))
-                    if now % size == 0:
-                        return self._times(length, now // size)
-                    if size % now == 0:
-                        return self.new.call_function(operator.floordiv, (length, size // now))
-        return now
-
-    def _times(self, length: fx.Node, factor: int) -> fx.Node:
-        return length if factor == 1 else self.new.call_function(operator.mul, (length, factor))
-
-    def _device(self) -> fx.Node:
-        """Follow the device of the first input, wherever the module is moved."""
-        return self.new.call_function(getattr, (self.inputs[0][0], "device"))
-
-    def _by_mode(self, evaluating: Any, training: Any) -> fx.Node:
-        if self.training is None:
-            self.training = self.new.create_node("get_attr", "training")
-        return self.new.call_function(operator.getitem, ((evaluating, training), self.training))
-
-    def finish(self, outputs: list[fx.Node]) -> str:
-        self.new.output(tuple(self.value(n) for n in outputs))
-        self.new.lint()
-        return self.new.python_code("self").src
+            ]
+            yield Sizes(*(tuple(part) for part in zip(*found, strict=True)) if found else ((),) * 3)
+        elif all(type(v) is int for v in seen) and len(set(seen)) > 1:
+            yield Number()
+        else:
+            yield Exactly(seen[0])
 
 
-class _Absent:
-    """Stands for a literal that no variant has."""
+def _bound(now: int, seen: Sequence[int], refused: set[int]) -> tuple[int | None, int, int]:
+    """Say what one size may be: fixed, or the least one and what it is a multiple of."""
+    step = gcd(*seen) if refused else 1
+    if len(set(seen)) == 1 or any(n % step == 0 for n in refused - set(seen)):
+        return now, 0, 1
+    return None, min(2, *seen), step
 
 
-_ABSENT = _Absent()
-
-
-def _argument(node: fx.Node | None, key: str) -> Any:
-    if node is None:
-        return _ABSENT
-    return bind(node.target, node.args, node.kwargs).get(key, _ABSENT)
-
-
-def _spread(value: Any, count: int) -> list[Any]:
-    if isinstance(value, tuple | list) and len(value) == count:
-        return list(value)
-    return [_ABSENT] * count
+def _plain_signature(signature: inspect.Signature) -> inspect.Signature:
+    """Leave out the annotations, which may not be picklable."""
+    empty = inspect.Parameter.empty
+    return signature.replace(
+        parameters=[p.replace(annotation=empty) for p in signature.parameters.values()],
+        return_annotation=inspect.Signature.empty,
+    )

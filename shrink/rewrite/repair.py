@@ -5,7 +5,8 @@ operators that the prediction has, with its literals and shapes, are its stored 
 """
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from shrink.core.graph import Graph, ModuleCall, map_nodes, shapes_of
 from shrink.core.inputs import Inputs
 from shrink.rewrite.predict import Prediction, literals
 from shrink.rewrite.sizes import find_resizer
+from shrink.rewrite.stored import Edit, apply, find_edits
 from shrink.rules.site import bind
 
 # Arguments that name dimensions and positions, never a width.
@@ -140,6 +142,8 @@ def _is_of_torch_nn(module: nn.Module) -> bool:
 def _has_number(node: fx.Node) -> bool:
     if node.target is operator.getitem:
         return False
+    if any("constant" in n.meta for n in node.all_input_nodes):  # `torch.tensor(channels)`
+        return True
     names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]  # an op
     given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     return any(
@@ -151,9 +155,18 @@ def _has_number(node: fx.Node) -> bool:
 
 
 def agrees(
-    module: nn.Module, graph: Graph, index: int, prediction: Prediction, record: Record
+    module: nn.Module,
+    graph: Graph,
+    index: int,
+    prediction: Prediction,
+    record: Record,
+    replaced: Collection[str] = (),
 ) -> bool:
-    """Tell whether a module, run at the predicted shapes, calls exactly the predicted operators."""
+    """Tell whether a module, run at the predicted shapes, calls exactly the predicted operators.
+
+    Args:
+        replaced: paths of the modules that were grafted; only what they return is compared.
+    """
     call = graph.calls[index]
     try:
         device = "cpu" if graph.capture == "real" else "meta"
@@ -161,10 +174,72 @@ def agrees(
         found = record(module, inputs, path=call.path, worlds=_worlds(graph))
     except CaptureError:
         return False
-    expected = graph.ops[call.start : call.stop]
-    return len(found.ops) == len(expected) and all(
-        _same(a, b, prediction) for a, b in zip(found.ops, expected, strict=True)
-    )
+    return find_misfit(found, graph, index, prediction, replaced) is None
+
+
+def find_misfit(
+    found: Graph, graph: Graph, index: int, prediction: Prediction, replaced: Collection[str]
+) -> int | None:
+    """Find the innermost call, in order of execution, that does not do what is predicted.
+
+    Args:
+        found: what was recorded of the smaller module.
+        index: the call of `graph.calls` that corresponds to it.
+
+    Returns:
+        an index into `graph.calls`; None if everything fits.
+    """
+    return _Comparison(_Calls(found), _Calls(graph), prediction, replaced).misfit(0, index)
+
+
+class _Calls:
+    """The operators and the calls that stand directly in each call of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.own: list[list[fx.Node]] = [[] for _ in graph.calls]
+        self.inner: list[list[int]] = [[] for _ in graph.calls]
+        for position, node in enumerate(graph.ops):
+            if position >= graph.calls[node.meta["call"]].start:
+                self.own[node.meta["call"]].append(node)
+        for index, call in enumerate(graph.calls):
+            if call.parent >= 0:
+                self.inner[call.parent].append(index)
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    found: _Calls
+    expected: _Calls
+    prediction: Prediction
+    replaced: Collection[str]
+
+    def misfit(self, found: int, expected: int) -> int | None:
+        call = self.expected.graph.calls[expected]
+        if call.path in self.replaced:
+            returned = self.found.graph.calls[found].output
+            return None if self._returns(returned, call.output) else expected
+        inner = self.found.inner[found], self.expected.inner[expected]
+        paths = (
+            [self.found.graph.calls[i].path for i in inner[0]],
+            [self.expected.graph.calls[i].path for i in inner[1]],
+        )
+        for one, other in zip(*inner, strict=False):
+            worse = self.misfit(one, other) if paths[0] == paths[1] else None
+            if worse is not None:
+                return worse
+        own = self.found.own[found], self.expected.own[expected]
+        same = paths[0] == paths[1] and len(own[0]) == len(own[1])
+        if same and all(_same(a, b, self.prediction) for a, b in zip(*own, strict=True)):
+            return None
+        return expected
+
+    def _returns(self, found: Any, expected: Any) -> bool:
+        nodes: tuple[list[fx.Node], list[fx.Node]] = ([], [])
+        map_nodes(found, nodes[0].append)
+        map_nodes(expected, nodes[1].append)
+        given = [shapes_of(n.meta["val"]) for n in nodes[0]]
+        return given == [self.prediction.shapes[n.name] for n in nodes[1]]
 
 
 def _worlds(graph: Graph) -> tuple[str, ...]:
@@ -203,9 +278,10 @@ def _same(found: fx.Node, expected: fx.Node, prediction: Prediction) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Write arguments without their tensors, for comparison."""
+    """Write arguments without their tensors, but for constants, for comparison."""
     if isinstance(value, fx.Node):
-        return "tensor"
+        constant = value.meta.get("constant")
+        return "tensor" if constant is None else constant.tolist()
     if isinstance(value, torch.device):
         return "device"  # captures differ in it
     if isinstance(value, tuple | list):
@@ -213,22 +289,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return value
-
-
-@dataclass(frozen=True)
-class _Edit:
-    """One stored integer (or sequence of integers) and the value it may have to take."""
-
-    holder: Any
-    name: str
-    old: Any
-    new: Any
-
-    def apply(self) -> None:
-        vars(self.holder)[self.name] = self.new
-
-    def undo(self) -> None:
-        vars(self.holder)[self.name] = self.old
 
 
 class Repairs:
@@ -243,7 +303,7 @@ def repair(
     graph: Graph,
     index: int,
     prediction: Prediction,
-    record: Record,
+    fits: Callable[[], bool],
     learned: Repairs,
 ) -> tuple[str, ...] | None:
     """Find stored sizes whose new values make a module fit the prediction.
@@ -251,6 +311,7 @@ def repair(
     Args:
         module: of the sliced copy; its attributes are changed if that makes it agree.
         index: which of `graph.calls`.
+        fits: tells whether it does what is predicted.
         learned: what other modules needed; blocks of a network are alike.
 
     Returns:
@@ -263,24 +324,41 @@ def repair(
         if n.name in prediction.calls
     ):
         return None
-    if agrees(module, graph, index, prediction, record):
+    if fits():
         return ()
     kind = type(module)
     known = learned.by_class.get(kind, ())
     if known is None:
         return None
-    edits = list(_candidates(module, graph, index, prediction))
-    likely = [e for e in edits if e.name in known]
+    prefix = f"{graph.calls[index].path}." if graph.calls[index].path else ""
+    called = {c.path for c in graph.calls}  # those fit already
+    holders = [m for n, m in module.named_modules() if not n or prefix + n not in called]
+    edits = list(find_edits(holders, _changes(graph, index, prediction)))
+    likely = [e for e in edits if e.name in known and not e.choice]
     for trial in ([likely] if likely else []) + list(_trials(edits)):
-        for edit in trial:
-            edit.apply()
-        if agrees(module, graph, index, prediction, record):
-            learned.by_class[kind] = tuple(dict.fromkeys(e.name for e in trial))
-            return learned.by_class[kind]
-        for edit in reversed(trial):
-            edit.undo()
+        done = apply(trial)
+        if not fits():
+            done.undo()
+            continue
+        done.undo()
+        needed = _needed(trial, fits)
+        apply(needed)
+        learned.by_class[kind] = tuple(dict.fromkeys(e.name for e in needed))
+        return learned.by_class[kind]
     learned.by_class[kind] = None
     return None
+
+
+def _needed(edits: Sequence[Edit], fits: Callable[[], bool]) -> Sequence[Edit]:
+    """Leave out the edits that nothing asks for: a number may equal a width by chance."""
+    needed = list(edits)
+    for name in dict.fromkeys(e.name for e in edits):
+        fewer = [e for e in needed if e.name != name]
+        done = apply(fewer)
+        if fewer and fits():
+            needed = fewer
+        done.undo()
+    return needed
 
 
 def _own(graph: Graph, index: int) -> Iterator[fx.Node]:
@@ -288,59 +366,44 @@ def _own(graph: Graph, index: int) -> Iterator[fx.Node]:
     return (n for n in graph.ops[call.start : call.stop] if n.meta["call"] == index)
 
 
-def _trials(edits: list[_Edit]) -> Iterator[list[_Edit]]:
-    """All at once, then by attribute name, then singly: most modules need one of the first."""
-    if not edits:
-        return
-    yield edits
+def _trials(edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+    """All at once, then by name, then all but one name: most modules need one of the first."""
+    for choice in range(1 + max((e.choice for e in edits), default=-1)):
+        last = {(id(e.holder), e.place): e for e in edits if e.choice <= choice}
+        yield list(last.values())
     names = sorted({e.name for e in edits})
-    count = 1
-    for name in names if len(names) > 1 else ():
-        yield [e for e in edits if e.name == name]
-        yield [e for e in edits if e.name != name]
-        count += 2
-        if count > _MOST_TRIALS:
-            return
+    for name in names[: _MOST_TRIALS // 2] if len(edits) > 1 else ():
+        for choice in range(1 + max(e.choice for e in edits if e.name == name)):
+            yield [e for e in edits if e.name == name and e.choice == choice]
+        yield [e for e in edits if e.name != name and not e.choice]
 
 
-def _candidates(
-    module: nn.Module, graph: Graph, index: int, prediction: Prediction
-) -> Iterator[_Edit]:
-    """List stored sizes that equal a size or literal that changes."""
-    changes: dict[int, int] = {}
+def _changes(graph: Graph, index: int, prediction: Prediction) -> dict[int, list[int]]:
+    """List the sizes that change in a call, and to what, the commonest first."""
+    pairs: Counter[tuple[int, int]] = Counter()
     call = graph.calls[index]
-    for node in graph.ops[call.start : call.stop]:
+    nodes = list(graph.ops[call.start : call.stop])
+    map_nodes((call.args, dict(call.kwargs)), nodes.append)
+    for node in nodes:
         for before, after in zip(
             shapes_of(node.meta["val"]), prediction.shapes[node.name], strict=True
         ):
-            changes.update((a, b) for a, b in zip(before, after, strict=True) if a != b)
+            pairs.update((a, b) for a, b in zip(before, after, strict=True) if a != b)
     for node in _own(graph, index):
         if node.name in prediction.calls:
-            _pair((node.args, dict(node.kwargs)), literals(node, prediction), changes)
-    for holder in module.modules():
-        if find_resizer(holder) is not None:
-            continue
-        for name, value in list(vars(holder).items()):
-            new = _changed(value, changes)
-            if new is not None:
-                yield _Edit(holder, name, value, new)
+            pairs.update(_pairs((node.args, dict(node.kwargs)), literals(node, prediction)))
+    found: dict[int, list[int]] = {}
+    for (before_, after_), _ in pairs.most_common():
+        found.setdefault(before_, []).append(after_)
+    return found
 
 
-def _pair(before: Any, after: Any, changes: dict[int, int]) -> None:
+def _pairs(before: Any, after: Any) -> Iterator[tuple[int, int]]:
     if isinstance(before, tuple | list) and isinstance(after, tuple | list):
         for a, b in zip(before, after, strict=False):
-            _pair(a, b, changes)
+            yield from _pairs(a, b)
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in before:
-            _pair(before[key], after.get(key), changes)
+            yield from _pairs(before[key], after.get(key))
     elif type(before) is int and type(after) is int and before != after:
-        changes[before] = after
-
-
-def _changed(value: Any, changes: Mapping[int, int]) -> Any:
-    if type(value) is int:
-        return changes.get(value)
-    if isinstance(value, tuple | list) and value and all(type(v) is int for v in value):
-        new = type(value)(changes.get(v, v) for v in value)
-        return new if new != value else None
-    return None
+        yield before, after

@@ -1,21 +1,32 @@
 """Make the smaller model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from shrink.core.errors import CaptureError, RewriteError
 from shrink.core.graph import Graph, selects_by_value, shapes_of
 from shrink.core.groups import ChannelGroups
-from shrink.core.inputs import Inputs, enlarge_batch
+from shrink.core.inputs import Inputs, cut_named, enlarge_batch
 from shrink.core.plan import Plan
-from shrink.rewrite.graft import Variants, graft
+from shrink.rewrite.graft import graft
 from shrink.rewrite.predict import Kept, Prediction, literals, predict
-from shrink.rewrite.repair import Record, Repairs, find_suspects, make_arguments, repair
-from shrink.rewrite.sizes import find_resizer
+from shrink.rewrite.repair import (
+    Record,
+    Repairs,
+    agrees,
+    find_misfit,
+    find_suspects,
+    make_arguments,
+    repair,
+)
+from shrink.rewrite.sizes import find_resizer, leave_fast_path
 from shrink.rewrite.slice import slice_copy
+from shrink.rewrite.variants import Variant, find_variants
+from shrink.rewrite.write import Captures
 from shrink.rules.site import bind
 
 
@@ -59,39 +70,190 @@ def rewrite(
     smaller = slice_copy(model, plan.keep)
     prediction = predict(graph, groups, kept)
     _resize_known(smaller, graph, prediction)
-    repairs: dict[str, tuple[str, ...]] = {}
-    grafts: list[Mapping[str, str]] = []
-    learned = Repairs()
-    inlined: set[int] = set()
-    batched = _Batched(model, inputs, graph, record)
+    smaller_inputs: Inputs = cut_named(inputs, "input", plan.interface)
+    mending = _Mending(model, smaller, inputs, smaller_inputs, graph, prediction, record)
     for index in _inner_first(graph, find_suspects(smaller, graph, prediction)):
-        path = graph.calls[index].path
-        if any(g["module"] == path or path.startswith(f"{g['module']}.") for g in grafts):
-            continue
-        module = smaller.get_submodule(path)
-        changed = repair(module, graph, index, prediction, record, learned)
-        if changed is not None:
-            if changed:
-                repairs[path] = changed
-            continue
+        mending.mend(index)
+    mending.mend_rest()
+    _check_training(model, inputs, mending.smaller, smaller_inputs, record)
+    return mending.result()
+
+
+@dataclass(eq=False)
+class _Mending:
+    """The smaller model while its modules are made to fit, one after the other."""
+
+    model: nn.Module
+    smaller: nn.Module
+    inputs: Inputs
+    smaller_inputs: Inputs
+    graph: Graph
+    prediction: Prediction
+    record: Record
+    learned: Repairs = field(default_factory=Repairs)
+    repairs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    grafts: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    inlined: set[int] = field(default_factory=set)
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The model at other input sizes; captured when first asked for."""
+        return find_variants(self.model, self.inputs, self.graph, self.record)
+
+    def result(self) -> Rewrite:
+        """Say what was made."""
+        form = "program" if "" in self.grafts else "grafts" if self.grafts else "module"
+        return Rewrite(self.smaller, form, tuple(self.grafts.values()), self.repairs)
+
+    def is_replaced(self, path: str) -> bool:
+        """Tell whether a module was grafted, or one that it is part of."""
+        return any(not g or g == path or path.startswith(f"{g}.") for g in self.grafts)
+
+    def mend(self, index: int) -> None:
+        """Repair the module of a call, or replace it."""
+        call = self.graph.calls[index]
+        if self.is_replaced(call.path):
+            return
+        alone = self._runs_alone(index)
+        module = self.smaller.get_submodule(call.path)
+        fits = partial(self._fits if alone else self._fits_inside, index)
+        changed = repair(module, self.graph, index, self.prediction, fits, self.learned)
+        if changed:
+            self.repairs[call.path] = changed
+        selects = any(selects_by_value(n) for n in self.graph.ops[call.start : call.stop])
+        # Where it selects, its sizes may depend on data; the certificate tells whether it fits.
+        if changed is None and not selects and alone:
+            self.replace(index)
+
+    def _fits(self, index: int) -> bool:
+        """Tell whether the module of a call does what is predicted."""
+        path = self.graph.calls[index].path
+        module = self.smaller.get_submodule(path)
+        return agrees(module, self.graph, index, self.prediction, self.record, self.grafts)
+
+    def _fits_inside(self, index: int) -> bool:
+        """Tell the same of a module that only runs with the model around it."""
+        misfit = self._misfit()
+        return misfit is None or self.graph.calls[misfit].start >= self.graph.calls[index].stop
+
+    def _runs_alone(self, index: int) -> bool:
+        """Tell whether the original's module can be captured without the model around it."""
+        original = self.model.get_submodule(self.graph.calls[index].path)
+        calls = [(self.graph, index)]
+        return bool(_alone(original, self.graph.capture, self.record, calls, training=False))
+
+    def mend_rest(self) -> None:
+        """Run the whole, and mend what fails or differs: a check of a width in plain Python."""
+        for _ in self.graph.calls:
+            index = self._misfit()
+            if index is None:
+                return
+            before = set(self.grafts), dict(self.repairs)
+            if self.is_replaced(self.graph.calls[index].path):
+                index = self._outside(index)
+                if index < 0:
+                    return
+            self.mend(index)
+            if (set(self.grafts), self.repairs) == before:
+                self.replace(index)
+
+    def _misfit(self) -> int | None:
+        worlds = (self.graph.capture,)
+        try:
+            found = self.record(self.smaller, self.smaller_inputs, worlds=worlds)
+        except CaptureError as error:
+            calls = [i for i, c in enumerate(self.graph.calls) if c.path == error.where]
+            return calls[0] if calls else 0
+        if self.graph.capture == "real":  # what it calls may depend on data
+            return None
+        return find_misfit(found, self.graph, 0, self.prediction, self.grafts)
+
+    def _outside(self, index: int) -> int:
+        """Find the innermost call around one that stands in no graft."""
+        while index >= 0 and self.is_replaced(self.graph.calls[index].path):
+            index = self.graph.calls[index].parent
+        return index
+
+    def replace(self, index: int) -> None:
+        """Replace a module, or the smallest one around it for which that is possible."""
+        reason = ""
+        while index >= 0:
+            path = self.graph.calls[index].path
+            original = self.model.get_submodule(path)
+            captures = Captures(self.graph, index, self.prediction, inline=frozenset(self.inlined))
+            training = partial(_alone, original, self.graph.capture, self.record)
+            try:
+                new, note = graft(
+                    self.smaller.get_submodule(path), original, captures, self.variants, training
+                )
+            except RewriteError as error:
+                reason = str(error)
+                self.inlined.add(index)
+                index = self.graph.calls[index].parent
+                continue
+            self.smaller = _replace(self.smaller, path, new)
+            for outer in (new, *_outer(self.smaller, path)):
+                leave_fast_path(outer)
+            why = "its forward computes sizes that no stored attribute decides"
+            for inner in [g for g in self.grafts if not path or g.startswith(f"{path}.")]:
+                if all(self.graph.calls[i].path != inner for i in self._called_in(index)):
+                    del self.grafts[inner]
+            kind = type(original).__qualname__
+            self.grafts[path] = {"module": path, "class": kind, "reason": why + note}
+            return
+        raise RewriteError(f"no module can be replaced: {reason}", where=type(self.model).__name__)
+
+    def _called_in(self, index: int) -> list[int]:
+        """List the calls that a replaced module still makes as calls of modules."""
+        inner = [i for i, c in enumerate(self.graph.calls) if c.parent == index]
+        return [j for i in inner for j in (i, *self._called_in(i)) if i not in self.inlined]
+
+
+def _outer(root: nn.Module, path: str) -> Iterator[nn.Module]:
+    """List the modules that a module stands in."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield root.get_submodule(path)
+
+
+def _alone(
+    original: nn.Module,
+    world: str,
+    record: Record,
+    calls: Sequence[tuple[Graph, int]],
+    *,
+    training: bool = True,
+) -> list[Graph]:
+    """Capture a module alone, at the sizes of each of its calls; nothing if it fails."""
+    made = []
+    for graph, index in calls:
         call = graph.calls[index]
-        if any(selects_by_value(n) for n in graph.ops[call.start : call.stop]):
-            continue  # its sizes may depend on data; the certificate tells whether it fits
-        smaller, replaced = _graft(
-            smaller, model, graph, index, prediction, batched, record, inlined
-        )
-        grafts = [g for g in grafts if g["module"] != replaced["module"]] + [replaced]
-    if graph.training is not None:
-        _check_training(smaller, inputs, record)
-    form = "program" if any(not g["module"] for g in grafts) else "grafts" if grafts else "module"
-    return Rewrite(smaller, form, tuple(grafts), repairs)
+        shapes = {n.name: shapes_of(n.meta["val"]) for n in graph.fx.nodes if "val" in n.meta}
+        arguments = make_arguments(call, shapes, device="cpu" if world == "real" else "meta")
+        try:
+            made.append(
+                record(original, arguments, path=call.path, training=training, worlds=(world,))
+            )
+        except CaptureError:
+            return []
+    return made
 
 
-def _check_training(smaller: nn.Module, inputs: Inputs, record: Record) -> None:
+def _check_training(
+    model: nn.Module,
+    inputs: Inputs,
+    smaller: nn.Module,
+    smaller_inputs: Inputs,
+    record: Record,
+) -> None:
     """Make sure that branches which only training runs still fit."""
-    try:
-        record(smaller, enlarge_batch(inputs), training=True)
+    try:  # on two examples: batch norm refuses to train on one
+        record(smaller, enlarge_batch(smaller_inputs), training=True)
     except CaptureError as error:
+        try:
+            record(model, enlarge_batch(inputs), training=True)
+        except CaptureError:  # it cannot be trained on such inputs at all
+            return
         raise RewriteError(
             f"its training-only branches no longer fit: {error.what}",
             where=error.where,
@@ -100,7 +262,8 @@ def _check_training(smaller: nn.Module, inputs: Inputs, record: Record) -> None:
 
 
 def _inner_first(graph: Graph, indices: Sequence[int]) -> list[int]:
-    return sorted(indices, key=lambda i: (-graph.calls[i].path.count("."), i))
+    depth = {i: len(graph.calls[i].path.split(".")) if graph.calls[i].path else 0 for i in indices}
+    return sorted(indices, key=lambda i: (-depth[i], i))
 
 
 def _resize_known(smaller: nn.Module, graph: Graph, prediction: Prediction) -> None:
@@ -116,69 +279,6 @@ def _resize_known(smaller: nn.Module, graph: Graph, prediction: Prediction) -> N
             resizer(module, given.get(path, {}))
 
 
-class _Batched:
-    """The same graph at another batch size, captured when first asked for."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs, graph: Graph, record: Record) -> None:
-        self.model = model
-        self.inputs = inputs
-        self.graph = graph
-        self.record = record
-        self._known: Graph | None = None
-        self._tried = False
-
-    def __call__(self) -> Graph | None:
-        if not self._tried:
-            self._tried = True
-            try:
-                worlds = (self.graph.capture,)
-                found = self.record(self.model, enlarge_batch(self.inputs), worlds=worlds)
-            except CaptureError:
-                return None
-            if [n.target for n in found.ops] == [n.target for n in self.graph.ops]:
-                self._known = found
-        return self._known
-
-
-def _graft(
-    smaller: nn.Module,
-    model: nn.Module,
-    graph: Graph,
-    index: int,
-    prediction: Prediction,
-    batched: _Batched,
-    record: Record,
-    inlined: set[int],
-) -> tuple[nn.Module, Mapping[str, str]]:
-    """Replace a module, or the smallest one around it for which that is possible.
-
-    Args:
-        inlined: calls written out so far instead of calling their modules; added to.
-    """
-    reason = ""
-    while index >= 0:
-        path = graph.calls[index].path
-        module = smaller.get_submodule(path)
-        variants = _variants(model, graph, index, batched(), record)
-        try:
-            original = model.get_submodule(path)
-            new = graft(module, original, graph, index, prediction, variants, inline=inlined)
-        except RewriteError as error:
-            reason = str(error)
-            inlined.add(index)
-            index = graph.calls[index].parent
-            continue
-        why = "its forward computes sizes that no stored attribute decides"
-        note = "" if variants.batched else "; fixed to the batch size of the example inputs"
-        entry = {
-            "module": path,
-            "class": type(model.get_submodule(path)).__qualname__,
-            "reason": why + note,
-        }
-        return _replace(smaller, path, new), entry
-    raise RewriteError(f"no module can be replaced: {reason}", where=type(model).__name__)
-
-
 def _replace(root: nn.Module, path: str, new: nn.Module) -> nn.Module:
     if not path:
         return new
@@ -188,36 +288,3 @@ def _replace(root: nn.Module, path: str, new: nn.Module) -> nn.Module:
             if child is old:
                 parent._modules[name] = new
     return root
-
-
-def _variants(
-    model: nn.Module, graph: Graph, index: int, batched: Graph | None, record: Record
-) -> Variants:
-    own = _own_nodes(graph, index)
-    trained: list[fx.Node] = []
-    call = graph.calls[index]
-    shapes = {n.name: shapes_of(n.meta["val"]) for n in graph.fx.nodes if "val" in n.meta}
-    try:
-        local = record(
-            model.get_submodule(call.path),
-            make_arguments(call, shapes, device="cpu" if graph.capture == "real" else "meta"),
-            path=call.path,
-            training=True,
-            worlds=(graph.capture,),
-        )
-        trained = _own_nodes(local, 0)
-    except CaptureError:
-        trained = []
-    if [n.target for n in trained] != [n.target for n in own]:
-        trained = []
-    twins = batched.ops if batched else ()
-    return Variants(
-        batched.calls[index] if batched else None,
-        {a.name: b for a, b in zip(graph.ops, twins, strict=False)},
-        {a.name: b for a, b in zip(own, trained, strict=False)},
-    )
-
-
-def _own_nodes(graph: Graph, index: int) -> list[fx.Node]:
-    call = graph.calls[index]
-    return [n for n in graph.ops[call.start : call.stop] if n.meta["call"] == index]

@@ -94,3 +94,16 @@ def known_forward(module: nn.Module, known: type[nn.Module]) -> Any:  # Any: a f
         if parent.__module__.startswith("torch.nn.") and issubclass(parent, known):
             return parent.forward
     return None
+
+
+def leave_fast_path(module: nn.Module) -> None:
+    """Keep torch.nn's transformer layers from computing an attention in its module's stead.
+
+    In evaluation they read its parameters themselves, unless its projections differ in width.
+
+    Args:
+        module: the attention, or one that it stands in.
+    """
+    for name in ("_qkv_same_embed_dim", "use_nested_tensor"):
+        if name in vars(module):
+            vars(module)[name] = False
