@@ -17,7 +17,7 @@ from torch import nn
 from shrink.artifact import load as _load
 from shrink.artifact.plan_file import read_plan
 from shrink.artifact.save import save
-from shrink.capture.capture import capture
+from shrink.capture.capture import capture, check_kinds
 from shrink.capture.dispatch import record
 from shrink.core.errors import InputError, VerificationError
 from shrink.core.graph import Graph
@@ -166,6 +166,7 @@ def compress(  # noqa: PLR0913  the contract of the public API
     options = Options(align=align, ranking=ranking)
     arithmetic = find_dtype(dtype)
     inputs = as_inputs(example_inputs)
+    check_kinds(model, inputs)
     check_weights(model, run=verify or measure)
     name = name or type(model).__name__
     with start("capture"):
@@ -269,6 +270,7 @@ def apply(  # noqa: PLR0913  the contract of the public API
     """
     start = Stages(progress)
     inputs = make_inputs(plan.inputs) if example_inputs is None else as_inputs(example_inputs)
+    check_kinds(model, inputs)
     check_fit(plan, model)
     with start("capture"):
         graph = capture(model, inputs)
@@ -327,6 +329,7 @@ def measure(
     start = Stages(progress)
     inputs = as_inputs(example_inputs)
     target, arithmetic = choose_device(device), find_dtype(dtype)
+    check_kinds(model, inputs)
     with start("measure"):
         prepared = prepare(
             model, inputs, device=target, dtype=arithmetic, channels_last=channels_last

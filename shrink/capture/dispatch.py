@@ -71,6 +71,11 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:  # Any: the signature is torch's
         kwargs = kwargs or {}
+        if any(isinstance(v, torch.Generator) for v in kwargs.values()):
+            raise CaptureError(
+                "draws from a torch.Generator, of whose numbers a smaller model draws others",
+                fix="draw the numbers before `forward`, and pass them in or register them",
+            )
         if func.namespace == "profiler":  # marks a stretch of time
             return func(*args, **kwargs)
         if func is aten.detach_.default or (func is aten.lift_fresh.default and args[0].is_meta):
@@ -282,7 +287,16 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
 
 
 def _place(tensor: Tensor) -> _Place:
-    """Tell where a tensor's elements are, and how they lie there."""
+    """Tell where a tensor's elements are, and how they lie there.
+
+    Raises:
+        CaptureError: it stands for a slice of another, inside a transform of functions.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise CaptureError(
+            "inside torch.vmap or another transform of torch.func, operators cannot be recorded",
+            fix="write the function for whole batches: torch's operators take leading dimensions",
+        )
     storage = tensor.untyped_storage()._cdata
     return (storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
 
@@ -457,7 +471,8 @@ def _attempt(
             f"the forward pass fails on {world.name} tensors, after {line or 'its start'}: "
             f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
             where=where or type(model).__name__,
-            fix="check the example inputs, and that no branch depends on tensor values",
+            fix=getattr(error, "fix", "")
+            or "check the example inputs, and that no branch depends on tensor values",
         ) from error
     recorder.graph.output(as_dicts(map_tensors(output, recorder.node_of)))
     return Graph(

@@ -21,8 +21,6 @@ _UNIFORM = (
     aten.new_empty.default,
     aten.rand.default,
     aten.randn.default,
-    aten.rand.generator,
-    aten.randn.generator,
 )
 
 

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+import shrink
 from shrink.capture.capture import capture
 from shrink.core.errors import CaptureError, InputError
 from shrink.core.inputs import as_inputs
@@ -232,3 +233,58 @@ def test_nested_inputs_and_invisible_outputs_are_refused_with_a_remedy() -> None
         capture(nn.Linear(4, 4), as_inputs(nested))
     assert caught.value.where == "example_inputs"
     assert "dense" in caught.value.fix
+
+
+def _sparse() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4))
+    model.register_buffer("graph", torch.eye(4).to_sparse())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "where", "fix"),
+    [
+        (lambda: nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 4)), "0.weight", "forward pass"),
+        (_sparse, "graph", "to_dense"),
+    ],
+    ids=["lazy", "sparse"],
+)
+def test_tensors_without_a_dense_shape_are_refused_with_a_remedy(
+    make: Callable[[], nn.Module], where: str, fix: str
+) -> None:
+    x, dense = torch.zeros(1, 4), nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4))
+    plan = shrink.compress(dense, x, flops=0.5, measure=False).plan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lazy modules announce themselves
+        model = make()
+    for ask in (
+        lambda: shrink.compress(model, x, flops=0.5),
+        lambda: shrink.inspect(model, x),
+        lambda: shrink.measure(model, x, device="cpu"),
+        lambda: shrink.apply(plan, model),
+    ):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert caught.value.where == where
+        assert fix in caught.value.fix
+
+
+def _seeded(x: Tensor) -> Tensor:
+    return x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "what", "fix"),
+    [
+        (torch.func.vmap(torch.relu), "torch.vmap", "whole batches"),
+        (_seeded, "torch.Generator", "before `forward`"),
+    ],
+    ids=["vmap", "generator"],
+)
+def test_what_cannot_be_recorded_is_named_with_its_own_remedy(
+    make: Callable[[Tensor], Tensor], what: str, fix: str
+) -> None:
+    with pytest.raises(CaptureError) as caught:
+        capture(_made(make), as_inputs(torch.zeros(3, 4)))
+    assert what in caught.value.what
+    assert fix in caught.value.fix
