@@ -52,7 +52,8 @@ class _Double(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         kwargs = {k: self._raised(v) for k, v in (kwargs or {}).items()}
         if func is not torch.ops.aten._to_copy.default:  # which raises by itself
             args = tuple(self._raised(v) for v in args)
-        draws = torch.Tag.nondeterministic_seeded in func.tags
+        # the model has no generator of its own; what draws from one disturbs weights
+        draws = torch.Tag.nondeterministic_seeded in func.tags and not kwargs.get("generator")
         if draws:
             torch.manual_seed(0)  # the same shape, the same draw
         result = func(*args, **kwargs)
