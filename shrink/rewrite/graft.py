@@ -97,7 +97,9 @@ class Graft(nn.Module):
         leaves: tuple[Leaf, ...],
     ) -> None:
         super().__init__()
-        self.__dict__.update(source.__dict__)
+        hooks = {n: v for n, v in vars(self).items() if n.startswith("_forward")}
+        # the source's own forward hooks are left out: what they did is part of the call
+        self.__dict__.update(source.__dict__ | hooks)
         self.replaced = getattr(source, "replaced", type(source).__qualname__)
         self.signature = signature
         self.leaves = leaves

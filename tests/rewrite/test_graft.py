@@ -260,3 +260,14 @@ def test_a_whole_transformer_is_pruned_and_keeps_its_class() -> None:
     assert type(result.model.body) is nn.Transformer
     assert result.model.body.d_model == result.model.source.out_features < 24
     assert {g["class"] for g in result.report.grafts} == {"MultiheadAttention"}
+
+
+def test_hooks_of_the_replaced_module_run_once_as_part_of_its_code() -> None:
+    torch.manual_seed(0)
+    model = Block()
+    model.attention.register_forward_pre_hook(lambda _, args: tuple(a + 1 for a in args))
+    model.attention.register_forward_hook(lambda _, __, output: (output[0] * 2, output[1]))
+    result = shrink.compress(model, torch.randn(1, 6, 12), params=0.5, measure=False)
+    assert isinstance(result.model.attention, Graft)
+    assert result.report.verification.passed
+    assert len(model.attention._forward_hooks) == 1  # the caller's own
