@@ -117,6 +117,9 @@ class Graft(nn.Module):
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = leaves_of(list(bound.arguments.values()))
+        if torch.jit.is_tracing():  # sizes are tensors there
+            numbers = (isinstance(leaf, Number) for leaf in self.leaves)
+            given = [int(v) if n else v for v, n in zip(given, numbers, strict=False)]
         self._check(given)
         if self.training:
             return _fill(self.training_output, _compile(self.training_code)(self, *given))

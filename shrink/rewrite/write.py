@@ -189,7 +189,9 @@ class _Writer:
     def size(self, node: fx.Node, dim: int) -> fx.Node:
         key = node.name, dim
         if key not in self.sizes:
-            self.sizes[key] = self.new.call_method("size", (self.value(node), dim))
+            size = self.new.call_method("size", (self.value(node), dim))
+            # under torch.jit.trace a size is a tensor, which operators refuse
+            self.sizes[key] = self._call(torch.sym_int, size)
         return self.sizes[key]
 
     def write_call(self, index: int) -> None:
