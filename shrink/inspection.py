@@ -97,7 +97,7 @@ def inspect(
         costs = Costs(graph, groups, model)
     with start("rewrite"):
         form, grafts, problem = _try_rewrite(model, inputs, graph, groups)
-    least = np.ones(len(groups.groups), dtype=np.int64)
+    least = np.array([group.least for group in groups.groups], dtype=np.int64)
     return Inspection(
         groups=_describe_groups(graph, groups, costs),
         frozen=list_frozen(groups),
@@ -124,7 +124,7 @@ def _describe_groups(
     found = []
     for index, group in enumerate(groups.groups):
         alone = costs.sizes.copy()
-        alone[index] = 1
+        alone[index] = group.least
         found.append(
             {
                 "name": group.name,

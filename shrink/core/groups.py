@@ -79,6 +79,7 @@ class ChannelGroup:
             conv group): the planner removes the outer ones first.
         stride: stored channels that go with one unit of each part (a whole head: its head_dim), per
             axis at most: what alignment must consider.
+        least: units that every part keeps at least.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ChannelGroup:
     structure: str
     nested: bool = False
     stride: int = 1
+    least: int = 1
 
     @property
     def size(self) -> int:

@@ -150,7 +150,10 @@ def _collect(
         )
         for parts in labelled.store.balances
     ]
-    divided = partition(outer, axes, tuple(dims.values()), balances)
+    floors = [
+        (tuple(x.ids for x in number(Label(ids))), count) for ids, count in labelled.store.floors
+    ]
+    divided = partition(outer, axes, tuple(dims.values()), balances, floors)
     groups = ChannelGroups(
         unit_count=len(outer),
         axes=tuple(axes),

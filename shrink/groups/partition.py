@@ -66,6 +66,7 @@ def partition(
     axes: Sequence[Axis],
     dims: Sequence[tuple[Units, ...]],
     balances: Sequence[tuple[tuple[Units, ...], ...]],
+    floors: Sequence[tuple[tuple[Units, ...], int]],
 ) -> Partition:
     """Partition units by the dimensions they touch and how often.
 
@@ -74,6 +75,7 @@ def partition(
         axes: stored axes that can shrink.
         dims: unit arrays of every different dimension, stored ones included.
         balances: for each balance, for each part, its unit arrays.
+        floors: unit arrays of a dimension, and how many of its indices stay at least.
     """
     hashes = np.zeros(len(outer) + 1, dtype=np.uint64)
     marked = [*dims, *(p for parts in balances for p in parts)]
@@ -97,6 +99,7 @@ def partition(
     stated, unmet = _state(balances, group_of, sizes)
     rows = [bool(outer[parts[0][0]]) for parts in parts_of]
     touched, strides, nested = _axes_of(axes, group_of, sizes, rows)
+    least = _least(floors, group_of, sizes)
     groups = tuple(
         ChannelGroup(
             name=_name(touched[i][0], 1 if i in nested else strides[i]),
@@ -105,6 +108,7 @@ def partition(
             structure=_structure(touched[i], sizes[i]),
             nested=i in nested,
             stride=1 if i in nested else strides[i],
+            least=least[i],
         )
         for i in range(len(roots))
     )
@@ -210,6 +214,22 @@ def _axes_of(
             if not rows[group] or step > 1:  # an entry per head (a bias table) aligns with nothing
                 strides[group] = math.gcd(strides[group], round(step))
     return touched, [max(s, 1) for s in strides], nested
+
+
+def _least(
+    floors: Sequence[tuple[tuple[Units, ...], int]], group_of: Units, sizes: Sequence[int]
+) -> list[int]:
+    """Share a floor out among the groups whose units stand along a dimension."""
+    least = [1] * len(sizes)
+    for arrays, count in floors:
+        for units in arrays:
+            free = units[units >= 0]
+            wanted = count - (units.size - free.size)
+            if len(arrays) > 1:  # several units decide over one index: none of them may go
+                wanted = free.size
+            for group in np.unique(group_of[free]).tolist():
+                least[group] = max(least[group], -(-sizes[group] * wanted // free.size))
+    return least
 
 
 def _structure(axes: Sequence[tuple[str, int]], size: int) -> str:

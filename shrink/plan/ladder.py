@@ -87,9 +87,10 @@ def build_ladders(groups: ChannelGroups, *, align: int, min_keep: int = 1) -> La
         sizes = np.array([groups.groups[g].size for g in component])
         steps = np.array([_step(groups.groups[g], align) for g in component])
         rows = _balance_rows(component, balances)
-        key = (sizes.tobytes(), steps.tobytes(), tuple(map(tuple, rows.tolist())))
+        floors = np.array([max(groups.groups[g].least, min_keep) for g in component])
+        floors = np.minimum(sizes, floors)
+        key = (*(a.tobytes() for a in (sizes, steps, floors)), tuple(map(tuple, rows.tolist())))
         if key not in solved:
-            floors = np.minimum(sizes, np.maximum(1, min_keep))
             solved[key] = (
                 _balanced_ladder(sizes, steps, floors, rows)
                 if len(component) > 1

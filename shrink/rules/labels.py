@@ -66,6 +66,7 @@ class Store:
             index of the reason it is frozen for (0: it is not).
         definitions: labels that live exactly while, at each index, all labels of the parts do.
         balances: parts, each with its label arrays, that keep equally many indices.
+        floors: label arrays of which at least so many indices stay.
         rows: labels of rows (heads, conv groups) that splits made: other labels lie inside them.
         splits: what a split of given labels has been refined to, so that equal views agree.
         bare: dimensions of stored tensors that have no labels, and why.
@@ -77,6 +78,7 @@ class Store:
     frozen: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
     definitions: list[tuple[Units, tuple[Units, ...]]] = field(default_factory=list)
     balances: list[tuple[tuple[Units, ...], ...]] = field(default_factory=list)
+    floors: list[tuple[Units, int]] = field(default_factory=list)
     rows: list[Units] = field(default_factory=list)
     splits: dict[tuple[bytes, tuple[int, ...]], tuple[Label, ...]] = field(default_factory=dict)
     bare: dict[tuple[str, int], Reason] = field(default_factory=dict)
@@ -139,6 +141,10 @@ class Store:
             parts: for each part its label arrays; an index lives while all its labels do.
         """
         self.balances.append(tuple(tuple(part) for part in parts))
+
+    def keep_least(self, ids: Units, count: int) -> None:
+        """Declare that at least `count` indices stay."""
+        self.floors.append((ids, count))
 
 
 # --- reading labels ----------------------------------------------------------------------------

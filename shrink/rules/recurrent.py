@@ -79,6 +79,8 @@ def _couple_cell(
         site.tie(line, 0, w_hh, 1)
         return units, units
     site.tie(line, 0, rest[-1], 1)
+    # torch tells by the sizes of the two states whether there is a projection
+    site.store.keep_least(units, rest[-1].shape[0] + 1)
     site.fix(rest[-1], [0])
     site.fix(w_hh, [1])
     return units, np.zeros(rest[-1].shape[0], dtype=np.int64)

@@ -9,6 +9,7 @@ from shrink.capture.capture import capture
 from shrink.core.groups import ChannelGroups
 from shrink.core.inputs import as_inputs
 from shrink.groups.find import find_groups
+from shrink.plan.ladder import build_ladders
 
 
 def groups_of(model: nn.Module, x: Tensor, **options: object) -> ChannelGroups:
@@ -89,3 +90,25 @@ def test_heads_and_their_dims_are_separate_groups() -> None:
     assert (heads.parts.shape, heads.stride, heads.nested) == ((1, 4), 4, False)
     assert (dims.size, dims.nested) == (4, True)
     assert len(dims.parts) == 8  # four heads of queries with keys, four of values
+
+
+def test_a_projected_lstm_keeps_more_hidden_units_than_it_projects_to() -> None:
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(4, 16, num_layers=2, proj_size=8, batch_first=True)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0])
+
+    x = torch.randn(2, 3, 4)
+    groups = groups_of(Projected(), x)
+    (group,) = (g for g in groups.groups if g.size == 16)
+    assert group.least == 9
+    assert build_ladders(groups, align=1).of(groups.groups.index(group))[-1] == 9
+    with pytest.raises(shrink.PlanError) as caught:
+        shrink.compress(Projected(), x, params=0.3)
+    found = shrink.compress(Projected(), x, params=caught.value.closest, measure=False)
+    assert found.report.verification.passed
+    assert found.model.rnn.weight_hh_l0.shape == (36, 8)
