@@ -13,6 +13,7 @@ from shrink.core.graph import Graph
 from shrink.core.groups import ChannelGroups
 from shrink.core.inputs import Inputs, cut_named, describe, make_inputs, map_tensors, tensors_in
 from shrink.core.plan import Plan
+from shrink.core.remember import unchanged
 from shrink.core.report import Certificate
 from shrink.verify.blocks import Blocks
 from shrink.verify.compare import (
@@ -75,7 +76,7 @@ def certify(  # noqa: PLR0913  the whole pipeline, to be proven
     device = next((t.device for t in stored.values()), torch.device("cpu"))
     pair = _Pair(model, smaller, graph, groups, kept, plan, read, perturb, tolerance)
     worst, first = 0.0 if trials > 0 else float("inf"), ""
-    with torch.no_grad(), as_float64(smaller, plan, perturb) as loans:
+    with torch.no_grad(), unchanged(smaller), as_float64(smaller, plan, perturb) as loans:
         for trial in range(trials):
             fresh = map_tensors(make_inputs(describe(inputs), seed=seed + trial), raised)
             if graph.capture == "real":  # its steps may follow lengths, positions, flags
