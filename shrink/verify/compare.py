@@ -74,12 +74,26 @@ def nodes_in(value: Any) -> list[fx.Node]:  # Any: nested containers of anything
 
 
 def run(model: nn.Module, inputs: Inputs) -> Any:  # Any: whatever the model returns
-    """Run a model on copies of its inputs; return the exception if it raises one."""
+    """Run a model on copies of its inputs; return the exception if it raises one.
+
+    Buffers that the forward pass writes to are as they were afterwards: a next run begins alike.
+    """
     copied = map_tensors(inputs, torch.clone)  # in-place operators may write into arguments
+    held = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     try:
-        return model(*copied.args, **copied.kwargs)
+        return map_tensors(model(*copied.args, **copied.kwargs), torch.clone)  # not the buffer
     except Exception as error:  # noqa: BLE001  # a wrong cut may fail anywhere in the user's code
         return error
+    finally:
+        for buffers, name, buffer, value in held:
+            buffers[name] = buffer
+            if not torch.equal(buffer, value):  # an expanded one cannot be written to
+                buffer.copy_(value)
 
 
 def observe(model: nn.Module, inputs: Inputs, paths: frozenset[str], seen: Seen) -> Any:

@@ -191,3 +191,35 @@ def test_a_failed_certificate_stops_compress(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(shrink.VerificationError) as caught:
         shrink.compress(build(), X, flops=0.5, align=1, measure=False)
     assert caught.value.exit_code == 3
+
+
+class Averaging(nn.Module):
+    """Keeps a running mean in evaluation too, written in place or anew, and counts its calls."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.register_buffer("mean", torch.rand(16))
+        self.register_buffer("calls", torch.ones((), dtype=torch.long))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.body(x))
+        if self.in_place:
+            self.mean.mul_(0.9).add_(x.mean(0) * 0.1)
+        else:
+            self.mean = self.mean * 0.9 + x.mean(0) * 0.1
+        self.calls += 1
+        return self.head(x - self.mean) / self.calls
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_state_that_forward_writes_begins_alike_and_is_left_as_it_was(in_place: bool) -> None:  # noqa: FBT001
+    torch.manual_seed(0)
+    model = Averaging(in_place=in_place)
+    mean = model.mean.clone()
+    found = shrink.compress(model, torch.randn(4, 8), flops=0.5, measure=False)
+    assert found.report.verification.passed
+    assert torch.equal(model.mean, mean)
+    assert torch.equal(found.model.mean, mean[list(found.plan.keep["mean"][0])])
+    assert model.calls == found.model.calls == 1
