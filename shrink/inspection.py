@@ -29,7 +29,12 @@ from shrink.rules.registry import Couple
 SCHEMA_VERSION = 1
 
 _RECURRENT = ("aten::lstm", "aten::gru", "aten::rnn", "aten::_thnn", "aten::quantized")
-_ATTENTION = ("aten::scaled_dot_product", "aten::softmax", "aten::_softmax")
+_ATTENTION = (
+    "aten::scaled_dot_product",
+    "aten::_scaled_dot_product",
+    "aten::softmax",
+    "aten::_softmax",
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import fx
 
 from shrink.core.errors import InputError, UnsupportedOpError
-from shrink.core.graph import Graph, selects_by_value, shapes_of
+from shrink.core.graph import Graph, selects_by_value, shapes_of, tensors_of
 from shrink.core.groups import Label, Units
 from shrink.groups.globs import Globs, name_interface, parents_of
 from shrink.rules import families, labels
@@ -150,8 +150,10 @@ def _call(
     graph: Graph, found: Labelled, node: fx.Node, extra: Mapping[Any, Couple], *, strict: bool
 ) -> list[Value]:
     if node.target is operator.getitem:
+        source: Any  # a node
+        index: Any  # an int, among results that need not all be tensors
         source, index = node.args
-        return [found.values[source.name][index]]  # type: ignore[union-attr,index]  # a node, an int
+        return [found.values[source.name][len(tensors_of(source.meta["val"][:index]))]]
     shapes = shapes_of(node.meta["val"])
     arguments = {
         name: _labelled(found, value)

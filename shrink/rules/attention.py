@@ -20,9 +20,42 @@ def couple_attention(site: Site) -> Value:
     Shapes: query (*B, L, E); key (*B, S, E); value (*B, S, E_v); result (*B, L, E_v).
     Source: torch.nn.functional.scaled_dot_product_attention.
     """
+    weights, value = _attend(site, site["attn_mask"])
+    because = site.because("meets a dimension of fixed size")
+    return labels.reshape(site.store, contract(site, weights, value), site.shape, because)
+
+
+_FUSED = (
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+)
+
+
+@couples(*_FUSED)
+def couple_fused_attention(site: Site) -> list[Value]:
+    """Tie heads as `scaled_dot_product_attention` does; their dims are what the kernel was for.
+
+    Shapes: as there, and the log of sums (B, H, L or more) and states of the kernel's chance.
+    Source: torch.nn.attention.SDPBackend.
+    """
+    for name in ("query", "key", "value"):
+        site.freeze(site[name], [-1], "head dims of a fused kernel")
+    mask = site.arguments.get("attn_mask", site.arguments.get("attn_bias"))
+    weights, value = _attend(site, mask)
+    site.freeze(weights, [-2], "position of a fused kernel")
+    result, sums = contract(site, weights, value), labels.unlabelled(site.shapes[1])
+    for dim in range(2):
+        sums.labels[dim] = labels.of(site.store, weights, dim)
+    return [result, sums, *(labels.unlabelled(shape) for shape in site.shapes[2:])]
+
+
+def _attend(site: Site, mask: Value | None) -> tuple[Value, Value]:
+    """Tie queries, keys and mask; return the weights and what they weigh, by heads alike."""
     store, because = site.store, site.because("meets a dimension of fixed size")
-    query, key, value, mask = site["query"], site["key"], site["value"], site["attn_mask"]
-    grouped = site["enable_gqa"] and query.shape[-3] != key.shape[-3]
+    query, key, value = site["query"], site["key"], site["value"]
+    grouped = site.arguments.get("enable_gqa") and query.shape[-3] != key.shape[-3]
     if grouped:  # every key head serves a run of query heads
         query = labels.reshape(store, query, _grouped(query, key), because)
         key = labels.insert_dim(store, key, key.rank - 2)
@@ -34,8 +67,7 @@ def couple_attention(site: Site) -> Value:
             mask = _grouped_mask(store, mask, key.shape[-4], because)
         weights = labels.broadcast(store, [weights, mask], weights.shape, because)
     site.freeze(weights, [weights.rank - 1], "position attended to")
-    result = contract(site, weights, value)
-    return labels.reshape(store, result, site.shape, because)
+    return weights, value
 
 
 def _grouped_mask(store: labels.Store, mask: Value, shared: int, because: labels.Reason) -> Value:

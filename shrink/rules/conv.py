@@ -40,6 +40,32 @@ def couple_conv_transpose(site: Site) -> Value:
     return _couple(site, filters=1, reads=0)
 
 
+@couples(aten.convolution.default)
+def couple_any_conv(site: Site) -> Value:
+    """Tie as the convolution does that it is, or the transposed one.
+
+    Source: torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d, "Parameters".
+    """
+    return _couple(site, filters=int(site["transposed"]), reads=int(not site["transposed"]))
+
+
+@couples(aten.conv_tbc.default)
+def couple_conv_tbc(site: Site) -> Value:
+    """Tie the input's channels, which come last, to the weight's rows that read them.
+
+    Shapes: x (T, N, C_in); weight (K, C_in, C_out); bias (C_out,); result (T_out, N, C_out).
+    Source: torch.conv_tbc.
+    """
+    x, weight = site["self"], site["weight"]
+    site.freeze(x, [0], "position read by a convolution")
+    site.fix(weight, [0])
+    labels.without_rows_on(site.store, x, range(x.rank))
+    site.tie(x, 2, weight, 1)
+    result = Value(site.shape, [(), labels.of(site.store, x, 1), site.labels(weight, 2)])
+    site.tie(result, 2, site["bias"], 0)
+    return result
+
+
 @couples("torchvision::deform_conv2d")
 def couple_deform_conv(site: Site) -> Value:
     """Tie as a convolution does; each offset group reads equally many channels.
@@ -137,6 +163,7 @@ def _line(site: Site, value: Value, dim: int) -> Value:
     aten.conv_transpose1d.default,
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
+    aten.convolution.default,
     "torchvision::deform_conv2d",
 )
 def resize_conv(call: Call) -> Resized:
@@ -146,6 +173,6 @@ def resize_conv(call: Call) -> Resized:
     weight_before, weight_after = call.inputs_before["weight"], call.inputs_after["weight"]
     x_after = call.inputs_after["input"]
     channel = len(x_after) - len(weight_before) + 1
-    transposed = "transpose" in call.operator._schema.name
+    transposed = call.arguments.get("transposed", "transpose" in call.operator._schema.name)
     per_group = call.after[0][channel] if transposed else x_after[channel]
     return call.replace(groups=int(per_group // max(weight_after[1], 1)))

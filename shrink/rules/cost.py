@@ -96,6 +96,21 @@ def _conv_transpose(args: tuple[Any, ...], _: Mapping[str, Any], __: tuple[Shape
     return math.prod(x[: -space - 1]) * math.prod(weight) * math.prod(x[-space:])
 
 
+@macs(aten.convolution)
+def _any_conv(args: tuple[Any, ...], kwargs: Mapping[str, Any], out: tuple[Shape, ...]) -> Size:
+    """Count as the convolution that it is, or the transposed one. Added."""
+    return (_conv_transpose if args[6] else _conv)(args, kwargs, out)
+
+
+@macs(aten.conv_tbc)
+def _conv_tbc(args: tuple[Any, ...], _: Mapping[str, Any], outputs: tuple[Shape, ...]) -> Size:
+    """Every filter once per output position. Added.
+
+    Shapes: x (T, N, C_in); weight (K, C_in, C_out); result (T_out, N, C_out).
+    """
+    return math.prod(args[1]) * math.prod(outputs[0][:-1])
+
+
 @macs(aten.linear)
 def _linear(args: tuple[Any, ...], _: Mapping[str, Any], __: tuple[Shape, ...]) -> Size:
     """Shapes: x (*, in); weight (out, in) or (in,)."""
@@ -166,7 +181,13 @@ def _indices(term: str, shape: Shape) -> dict[Hashable, Size]:
     return dict(zip(names, shape, strict=True))
 
 
-@macs(aten.scaled_dot_product_attention)
+@macs(
+    aten.scaled_dot_product_attention,
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu,
+    aten._scaled_dot_product_efficient_attention,
+    aten._scaled_dot_product_cudnn_attention,
+)
 def _attention(args: tuple[Any, ...], _: Mapping[str, Any], __: tuple[Shape, ...]) -> Size:
     """Count q @ k and attention @ v; softmax and mask are free, and causality saves nothing. Added.
 

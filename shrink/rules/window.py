@@ -46,6 +46,25 @@ def couple_im2col(site: Site) -> Value:
     return result
 
 
+@couples(aten.stft.default, aten.stft.center, aten.istft.default)
+def couple_spectrum(site: Site) -> Value:
+    """Freeze positions and bins, as every bin mixes all positions of a window; the batch passes.
+
+    Shapes: signal (N, T) or (T,); spectrum (N, F, frames) or (F, frames).
+    Source: torch.stft, torch.istft.
+    """
+    x, window = site["self"], site["window"]
+    batch = x.rank - (2 if site.operator is aten.istft.default else 1)
+    text = "position of a signal or bin of its spectrum"
+    site.freeze(x, range(batch, x.rank), text)
+    if window is not None:
+        site.freeze(window, [0], text)
+    labels.without_rows_on(site.store, x, range(batch, x.rank))
+    result = labels.unlabelled(site.shape)
+    result.labels[:batch] = [labels.of(site.store, x, d) for d in range(batch)]
+    return result
+
+
 @couples(aten.col2im.default)
 def couple_col2im(site: Site) -> Value:
     """Add columns up where their windows lie: a channel's positions go together.

@@ -170,7 +170,9 @@ def _run(node: fx.Node, groups: ChannelGroups, masks: _Masks, values: Mapping[st
         result = node.target(*args, **kwargs)  # type: ignore[operator]  # an operator
     parts = [result] if isinstance(result, Tensor) else list(result or ())
     cleared = []
-    for part, value in zip(parts, groups.values[node.name], strict=False):
+    # results that are no tensors come after those of which anything can be removed
+    known = [*groups.values[node.name], *([()] * len(parts))]
+    for part, value in zip(parts, known, strict=False):
         for mask in masks.of(value):
             if 0 in part.stride() and not mask.all():
                 part = part.clone()  # noqa: PLW2901  # an expanded view has one element for many

@@ -147,3 +147,41 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(nn.Conv2d(3, 12, 1), cut, nn.Conv2d(16, 4, 1)).eval()
     assert passes(model, torch.zeros(1, 3, 4, 4), 0.5)
     assert capfd.readouterr() == ("", "")
+
+
+class Private(nn.Module):
+    """A network of operators that torch's own functions come down to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 48)
+        self.kernel = nn.Parameter(torch.randn(3, 16, 16))
+        self.bias = nn.Parameter(torch.randn(16))
+        self.filters = nn.Parameter(torch.randn(16, 16, 1))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).view(2, 6, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        x = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
+        x = torch.conv_tbc(
+            x.transpose(1, 2).reshape(2, 6, 16).transpose(0, 1).contiguous(),
+            self.kernel,
+            self.bias,
+            1,
+        )
+        x = aten.convolution(
+            x.permute(1, 2, 0),
+            self.filters,
+            None,
+            [1],
+            [0],
+            [1],
+            transposed=True,
+            output_padding=[0],
+            groups=1,
+        )
+        return self.head(x.mT)
+
+
+def test_private_operators_are_pruned_as_their_public_kin() -> None:
+    assert passes(Private(), tokens(4), 0.6)

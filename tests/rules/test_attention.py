@@ -11,6 +11,7 @@ from shrink.rules.attention import resize_attention
 from shrink.rules.site import Call, bind
 from tests.rules.couplings import read
 
+aten = torch.ops.aten
 attend = functional.scaled_dot_product_attention
 
 
@@ -58,6 +59,29 @@ ROWS = [
         [(1, 4, 1, 2), (1, 2, 1, 2), (1, 2, 1, 2)],
         "x1=out1:aabb*cdef x3=y3:gh y1=z1:ab z3=out3:ij {cd|ef}",
         id="query-heads-share-keys",
+    ),
+    pytest.param(
+        lambda q, k, v: aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[:2],
+        [(1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2)],
+        "x1=y1=z1=outa1=outb1:ab !position of a fused kernel: x2 outa2 "
+        "!head dims of a fused kernel: x3 y3 z3 outa3 !position attended to: y2 z2",
+        id="fused-on-the-cpu",
+    ),
+    pytest.param(
+        lambda q, k, v: aten._scaled_dot_product_flash_attention(q, k, v)[0],
+        [(1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2)],
+        "x1=y1=z1=out1:ab !position of a fused kernel: x2 out2 "
+        "!head dims of a fused kernel: x3 y3 z3 out3 !position attended to: y2 z2",
+        id="flash",
+    ),
+    pytest.param(
+        lambda q, k, v: aten._scaled_dot_product_efficient_attention(
+            q, k, v, None, compute_log_sumexp=True
+        )[0],
+        [(1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2)],
+        "x1=y1=z1=out1:ab !position of a fused kernel: x2 out2 "
+        "!head dims of a fused kernel: x3 y3 z3 out3 !position attended to: y2 z2",
+        id="efficient",
     ),
     pytest.param(
         packed,

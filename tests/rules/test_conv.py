@@ -1,10 +1,13 @@
 """Convolutions: what each layout ties together."""
 
 import pytest
+import torch
 from torch import nn
 from torch.nn import functional
 
 from tests.rules.couplings import read
+
+aten = torch.ops.aten
 
 ROWS = [
     pytest.param(
@@ -99,6 +102,28 @@ ROWS = [
         [(1, 2, 4, 2)],
         "x1=weight1:ab x3=out3:cd weight0=out1:efg !position read by a convolution: x2",
         id="along-one-dimension",
+    ),
+    pytest.param(
+        lambda x, y: aten.convolution(
+            x, y, None, [1], [0], [1], transposed=False, output_padding=[0], groups=1
+        ),
+        [(1, 2, 4), (3, 2, 2)],
+        "x1=y1:ab y0=out1:cde !position read by a convolution: x2",
+        id="any",
+    ),
+    pytest.param(
+        lambda x, y: aten.convolution(
+            x, y, None, [1], [0], [1], transposed=True, output_padding=[0], groups=1
+        ),
+        [(1, 2, 4), (2, 3, 2)],
+        "x1=y0:ab y1=out1:cde !position read by a convolution: x2",
+        id="any-transposed",
+    ),
+    pytest.param(
+        torch.conv_tbc,
+        [(4, 2, 2), (3, 2, 3), (3,)],
+        "x1=out1:ab x2=y1:cd y2=z0=out2:efg !position read by a convolution: x0",
+        id="time-first",
     ),
     pytest.param(
         nn.Conv1d(2, 3, 1, stride=2, bias=False),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import nn
 
 from tests.rules.couplings import read
@@ -25,6 +26,18 @@ ROWS = [
         [(2, 2, 2)],
         "x0:ab out0:aabb !position read by a window: x1 x2",
         id="im2col-unbatched",
+    ),
+    pytest.param(
+        lambda x, y: torch.stft(x, 2, 2, window=y, center=False, return_complex=True),
+        [(2, 4), (2,)],
+        "x0=out0:ab !position of a signal or bin of its spectrum: x1 y0",
+        id="stft",
+    ),
+    pytest.param(
+        lambda x, y: torch.istft(torch.complex(x, x), 2, 1, window=y),
+        [(2, 2, 3), (2,)],
+        "x0=out0:ab !position of a signal or bin of its spectrum: x1 x2 y0",
+        id="istft",
     ),
     pytest.param(
         nn.Fold((2, 2), 2),
