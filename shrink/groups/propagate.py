@@ -155,12 +155,10 @@ def _call(
         source, index = node.args
         return [found.values[source.name][len(tensors_of(source.meta["val"][:index]))]]
     shapes = shapes_of(node.meta["val"])
-    arguments = {
-        name: _labelled(found, value)
-        for name, value in bind(node.target, node.args, node.kwargs).items()
-    }
-    where = place(graph, node)
-    site = Site(found.store, node.target, arguments, shapes, where)
+    named = bind(node.target, node.args, node.kwargs)
+    arguments = {name: _labelled(found, value) for name, value in named.items()}
+    packed = frozenset(name for name, value in named.items() if _is_packed(value))
+    site = Site(found.store, node.target, arguments, shapes, place(graph, node), packed)
     rule = find_couple(node.target, extra)
     if rule is None:
         return _frozen(site, f"no rule for {name_of(node.target)}", strict=strict)
@@ -245,6 +243,11 @@ def _deciding(graph: Graph) -> frozenset[int]:
             made.add(index)
             index = graph.calls[index].parent
     return frozenset(made)
+
+
+def _is_packed(value: Any) -> bool:
+    tensors = tensors_of(value.meta["val"]) if isinstance(value, fx.Node) else []
+    return bool(tensors) and tensors[0].is_contiguous() and not tensors[0].storage_offset()
 
 
 def _labelled(found: Labelled, value: Any) -> Any:

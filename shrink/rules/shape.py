@@ -588,6 +588,52 @@ def couple_view_dtype(site: Site) -> Value:
 
 @couples(aten.as_strided.default, aten.as_strided_.default)
 def couple_as_strided(site: Site) -> Value:
-    """Freeze all: strides say nothing of dimensions. Source: torch.as_strided."""
-    site.freeze_all("read by strides")
-    return labels.unlabelled(site.shape)
+    """Follow strides that are those of a view, or of leading dimensions; freeze what others read.
+
+    Shapes: x (*S), result `size`; dimensions of windows and diagonals come after those that pass.
+    Source: torch.as_strided.
+    """
+    x, size, strides = site["self"], site["size"], site["stride"]
+    because = site.because("read by strides")
+    packed = "self" in site.packed and not site["storage_offset"]
+    if packed and math.prod(size) == math.prod(x.shape) and _follows(size, strides, size):
+        return labels.reshape(site.store, x, size, because)
+    passed = _passing(x.shape, size, strides) if packed else 0
+    site.freeze(x, range(passed, x.rank), because.text)
+    labels.without_rows_on(site.store, x, range(passed, x.rank))
+    found = [labels.of(site.store, x, d) for d in range(passed)]
+    return Value(site.shape, [*found, *[()] * (len(size) - passed)])
+
+
+@resizes(aten.as_strided.default, aten.as_strided_.default)
+def resize_as_strided(call: Call) -> Resized:
+    """Name the sizes that are left, and the strides of what is left in order."""
+    size, strides, x = call["size"], call["stride"], call.inputs_after["self"]
+    left, before = list(call.after[0]), call.inputs_before["self"]
+    if math.prod(size) == math.prod(before) and _follows(size, strides, size):
+        return call.replace(size=left, stride=_packed(left))
+    passed = _passing(before, size, strides) if left != list(size) else 0
+    return call.replace(size=left, stride=[*_packed(x)[:passed], *strides[passed:]])
+
+
+def _packed(shape: Sequence[int]) -> list[int]:
+    """Give the strides of elements that lie in order."""
+    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+
+
+def _follows(size: Sequence[int], strides: Sequence[int], shape: Sequence[int]) -> bool:
+    """Tell whether strides of these sizes are those of a tensor in order."""
+    return all(
+        n == 1 or own == wanted
+        for n, own, wanted in zip(size, strides, _packed(shape), strict=False)
+    )
+
+
+def _passing(shape: Sequence[int], size: Sequence[int], strides: Sequence[int]) -> int:
+    """Count leading dimensions that are the same in both, inside which the others stay."""
+    for count in range(min(len(shape), len(size)), 0, -1):
+        reach = sum((n - 1) * s for n, s in zip(size[count:], strides[count:], strict=True))
+        same = tuple(size[:count]) == tuple(shape[:count])
+        if same and _follows(size[:count], strides, shape) and reach < math.prod(shape[count:]):
+            return count
+    return 0

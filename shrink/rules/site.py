@@ -1,7 +1,7 @@
 """What a rule sees: one call of an operator, its arguments by name, the labels of its tensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -59,7 +59,7 @@ class Site:
         arguments: by name; tensors are `Value`s, lists of tensors are lists of `Value`s.
         shapes: shape of every tensor it returns.
         where: module path and source line, for reasons.
-        constants: name of an argument -> its integer values, where they are known and fixed.
+        packed: arguments whose elements lie in order, from the start of their memory.
     """
 
     store: Store
@@ -67,7 +67,7 @@ class Site:
     arguments: Mapping[str, Any]
     shapes: tuple[tuple[int, ...], ...]
     where: str
-    constants: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    packed: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
         """Read an argument by its name in the schema."""

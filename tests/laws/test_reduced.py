@@ -106,9 +106,20 @@ def test_heads_that_stay_while_the_block_narrows() -> None:
         lambda y: y + torch.ones(y.shape[-1]),
         lambda y: y * torch.linspace(0, 1, 16),
         lambda y: torch.cat([y, torch.zeros(y.shape[0], 1, 16)], 1),
+        lambda y: y.as_strided((2, 6, 4, 4), (96, 16, 4, 1)).softmax(2).flatten(2),
+        lambda y: y.mT.contiguous().as_strided((2, 16, 5, 2), (96, 6, 1, 1)).sum(3).mT,
         lambda y: (y @ y.mT).masked_fill(~torch.ones(6, 6).tril().bool(), -9.0).softmax(-1) @ y,
     ],
-    ids=["counted", "number", "ones", "table", "padding", "causal-mask"],
+    ids=[
+        "counted",
+        "number",
+        "ones",
+        "table",
+        "padding",
+        "strides-of-a-view",
+        "strides-of-windows",
+        "causal-mask",
+    ],
 )
 def test_tensors_made_in_forward_keep_their_values(make: Callable[[Tensor], Tensor]) -> None:
     assert passes(Made(make), tokens(4), 0.6)

@@ -220,7 +220,25 @@ ROWS = [
         id="diag-embed",
     ),
     pytest.param(
-        lambda x: x.as_strided((2,), (1,)), [(2,)], "!read by strides: x0", id="as-strided"
+        lambda x: x.as_strided((2,), (1,), 1), [(3,)], "!read by strides: x0", id="as-strided"
+    ),
+    pytest.param(
+        lambda x: x.as_strided((2, 2, 2), (4, 2, 1)),
+        [(2, 4)],
+        "x0=out0:ab x1:ccdd*efgh out1:cd out2:[ef|gh]1 {ef|gh}",
+        id="as-strided-as-a-view",
+    ),
+    pytest.param(
+        lambda x: x.as_strided((2, 2, 2), (3, 1, 1)),
+        [(2, 3)],
+        "x0=out0:ab !read by strides: x1",
+        id="as-strided-as-windows",
+    ),
+    pytest.param(
+        lambda x: x.mT.as_strided((3, 2), (2, 1)),
+        [(2, 3)],
+        "!read by strides: x0 x1",
+        id="as-strided-out-of-order",
     ),
 ]
 
