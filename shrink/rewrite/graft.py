@@ -117,7 +117,7 @@ class Graft(nn.Module):
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = leaves_of(list(bound.arguments.values()))
-        if torch.jit.is_tracing():  # sizes are tensors there
+        if torch._C._get_tracing_state() is not None:  # sizes are tensors there
             numbers = (isinstance(leaf, Number) for leaf in self.leaves)
             given = [int(v) if n else v for v, n in zip(given, numbers, strict=False)]
         self._check(given)
@@ -200,10 +200,9 @@ def graft(
         usable = [v for (v, _, _), same in zip(called, alike, strict=True) if same]
         calls = [(g, p) for (_, g, p), same in zip(called, alike, strict=True) if same]
         unlike += [(g, p) for (_, g, p), same in zip(called, alike, strict=True) if not same]
-        local = training([(captures.graph, captures.index), *calls])
         try:
             written, trained, leaves, note = _write(
-                signature, replace(captures, others=calls), local, unlike
+                signature, replace(captures, others=calls), training, unlike
             )
             break
         except UnfitError as error:  # that dimension stays as in the example inputs
@@ -218,23 +217,32 @@ def graft(
 def _write(
     signature: inspect.Signature,
     captures: Captures,
-    local: Sequence[Graph],
+    training: Callable[[Sequence[tuple[Graph, int]]], Sequence[Graph]],
     refused: Sequence[tuple[Graph, int]],
 ) -> tuple[Written, Written | None, tuple[Leaf, ...], str]:
     """Write a call as it is in evaluation and, if that is different, in training."""
     calls = [(captures.graph, captures.index), *captures.others]
     arguments = [_arguments(signature, *c) for c in calls]
-    unlike = [i for i, a in enumerate(arguments[1:]) if len(a) != len(arguments[0])]
-    unlike += [i for i, g in enumerate(local[1:]) if not is_alike(local[0], 0, g, 0)]
-    if unlike:
-        raise UnfitError(unlike)
+    _require([len(a) == len(arguments[0]) for a in arguments[1:]])
+    written = write(captures, arguments)
+    local = training(calls[:1])
     in_training, note = trained_captures(captures, local)
     trained = None
-    if in_training is not None:
+    if note.same:
+        written = write(replace(captures, trained=note.same), arguments)
+    elif in_training is not None:
+        local = [*local, *training(calls[1:])]
+        _require([is_alike(local[0], 0, g, 0) for g in local[1:]])
+        in_training = replace(in_training, others=[(g, 0) for g in local[1:]])
         trained = write(in_training, [_arguments(signature, g, 0) for g in local])
-    written = write(replace(captures, trained=note.same), arguments)
     others = [_arguments(signature, *c) for c in refused]
     return written, trained, tuple(_leaves(captures, arguments, others)), note.text
+
+
+def _require(alike: Sequence[bool]) -> None:
+    unlike = [i for i, same in enumerate(alike) if not same]
+    if unlike:
+        raise UnfitError(unlike)
 
 
 def _arguments(signature: inspect.Signature, graph: Graph, index: int) -> list[Any]:

@@ -106,8 +106,8 @@ class _Mending:
         return Rewrite(self.smaller, form, tuple(self.grafts.values()), self.repairs)
 
     def is_replaced(self, path: str) -> bool:
-        """Tell whether a module was grafted, or one that it is part of."""
-        return any(not g or g == path or path.startswith(f"{g}.") for g in self.grafts)
+        """Tell whether a module was grafted, or written out in a graft around it."""
+        return path in self.grafts or any(self.graph.calls[i].path == path for i in self.inlined)
 
     def mend(self, index: int) -> None:
         """Repair the module of a call, or replace it."""

@@ -34,29 +34,24 @@ def trained_captures(captures: Captures, local: Sequence[Graph]) -> tuple[Captur
 
     Args:
         captures: the call in evaluation mode.
-        local: the module captured alone in training mode, at the sizes of each capture.
+        local: the module captured alone in training mode, if it can be.
 
     Returns:
-        the captures in training mode, None where the code for evaluation serves both; a note.
+        the same capture in training mode, None where the code for evaluation serves both; a note.
     """
     if not local:
         return None, Note()
     graph = local[0]
-    pairs = _align(captures, graph)
+    around = captures.graph.calls[captures.index :][: len(graph.calls)]
+    same_calls = [c.path for c in graph.calls] == [c.path for c in around]
+    pairs = _align(captures, graph) if same_calls else None
     if pairs is None:
         return None, Note(text="; trains without operators of its own that only training has")
     if len(pairs) == len(graph.ops):
         return None, Note({b.name: a for a, b in pairs})
-    calls = {c.path: i for i, c in enumerate(graph.calls)}
-    inner = {calls[captures.graph.calls[i].path] for i in captures.inline if _inside(captures, i)}
-    others = [(g, 0) for g in local[1:]]
-    made = Captures(graph, 0, _predict(captures, graph, pairs), others, inline=inner)
-    return made, Note()
-
-
-def _inside(captures: Captures, index: int) -> bool:
-    call = captures.call
-    return call.start <= captures.graph.calls[index].start <= call.stop and index > captures.index
+    first, count = captures.index, len(graph.calls)
+    inner = {i - first for i in captures.inline if first < i < first + count}
+    return Captures(graph, 0, _predict(captures, graph, pairs), inline=inner), Note()
 
 
 def _align(captures: Captures, graph: Graph) -> list[tuple[fx.Node, fx.Node]] | None:

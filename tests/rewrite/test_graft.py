@@ -271,3 +271,41 @@ def test_hooks_of_the_replaced_module_run_once_as_part_of_its_code() -> None:
     assert isinstance(result.model.attention, Graft)
     assert result.report.verification.passed
     assert len(model.attention._forward_hooks) == 1  # the caller's own
+
+
+class Shifted(nn.Module):
+    """Attention whose forward stores no width, with a module that other blocks use too."""
+
+    def __init__(self, position: nn.Module) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+        self.norm = nn.LayerNorm(16)
+        self.position = position
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.position(self.fc(x)).unflatten(1, (2 * 2, 2 * 2)).flatten(1)
+        return self.norm(x + y)
+
+
+class Sharing(nn.Module):
+    """Two blocks that no attribute can mend, around one shared module (as CoaT's)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Linear(16, 16)
+        self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.one, self.two = Shifted(self.position), Shifted(self.position)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.two(self.one(self.embed(x))))
+
+
+def test_blocks_that_share_a_module_are_replaced_together() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 6)
+    result = shrink.compress(Sharing(), inputs, params=0.5773, align=1, measure=False)
+    assert result.report.verification.passed
+    assert [g["module"] for g in result.report.grafts] == [""]
+    assert result.model.one.norm.normalized_shape == (result.model.embed.out_features,)
+    assert result.model.one.position is result.model.two.position
+    result.model.train()(inputs).sum().backward()
