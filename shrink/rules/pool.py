@@ -159,10 +159,14 @@ def couple_pixel_shuffle(site: Site) -> Value:
     store, x, r = site.store, site["self"], site["upscale_factor"]
     batch, (channels, high, wide) = x.shape[:-3], x.shape[-3:]
     because = site.because("position made from channels")
-    cut = labels.reshape(store, x, (*batch, channels // r**2, r, r, high, wide), because)
-    site.freeze(cut, [-3, -4], because.text)
-    n = len(batch)
-    moved = labels.permute(store, cut, [*range(n), n, n + 3, n + 1, n + 4, n + 2])
+    n, left = len(batch), channels // r**2
+    cut = labels.reshape(store, x, (*batch, left, r**2, high, wide), because)
+    site.freeze(cut, [n + 1], because.text)
+    whole = labels.drop_dims(store, cut, [n + 1])
+    for _ in range(2):
+        whole = labels.insert_dim(store, whole, n + 1)
+    spread = Value((*batch, left, r, r, high, wide), whole.labels)
+    moved = labels.permute(store, spread, [*range(n), n, n + 3, n + 1, n + 4, n + 2])
     return labels.reshape(store, moved, site.shape, because)
 
 

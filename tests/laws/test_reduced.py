@@ -134,6 +134,19 @@ def test_a_reduction_over_the_one_feature_that_is_kept(make: Callable[[Tensor], 
     assert passes(Made(make), tokens(4), 0.01)
 
 
+def test_conv_groups_go_whole_where_their_channels_become_positions() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 1),
+        nn.Conv2d(12, 24, 3, groups=3),
+        nn.PixelShuffle(2),
+        nn.Conv2d(6, 3, 1),
+    )
+    result = compress(model.eval(), torch.zeros(1, 3, 8, 8), 0.4, align=1)
+    assert result is not None
+    assert result.report.verification.passed
+    assert result.model[1].groups < 3
+
+
 def test_positions_counted_in_forward() -> None:
     assert passes(Positions(), tokens(4), 0.6)
 

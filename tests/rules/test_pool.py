@@ -60,8 +60,14 @@ ROWS = [
     pytest.param(
         nn.PixelShuffle(2),
         [(1, 8, 1, 1)],
-        "x1:aaaabbbb out1:ab !position made from channels: out2 out3",
+        "x1:aaaabbbb out1:ab",
         id="pixel-shuffle",
+    ),
+    pytest.param(
+        nn.Sequential(nn.Conv2d(3, 24, 1, groups=3, bias=False), nn.PixelShuffle(2)),
+        [(1, 3, 1, 1)],
+        "x1:abc 0.weight0:aaaaaaaabbbbbbbbcccccccc out1:aabbcc",
+        id="pixel-shuffle-after-conv-groups",
     ),
     pytest.param(
         nn.PixelUnshuffle(2),
