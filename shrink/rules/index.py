@@ -17,7 +17,7 @@ def couple_index_select(site: Site) -> Value:
     """Gather along one dimension, which keeps all its indices. Source: torch.index_select."""
     x = site["self"]
     dim = site["dim"] % max(x.rank, 1)
-    site.freeze(x, [dim], "gathered by index")
+    site.freeze(x, [dim], "gathered by index, whose numbers would have to change")
     labels.without_rows_on(site.store, x, [dim])
     out = [() if d == dim else labels.of(site.store, x, d) for d in range(x.rank)]
     return Value(site.shape, list(out))
@@ -36,7 +36,7 @@ def couple_index(site: Site) -> Value:
         if value is not None:
             site.fix(value, range(value.rank))
     gathered = [d for d, value in enumerate(indices) if value is not None]
-    site.fix(x, gathered)
+    site.fix(x, gathered, "gathered by index, whose numbers would have to change")
     labels.without_rows_on(site.store, x, gathered)
     passed = [d for d in range(x.rank) if d not in gathered]
     width = len(site.shape) - len(passed)

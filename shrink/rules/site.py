@@ -97,13 +97,17 @@ class Site:
         for dim in dims:
             labels.freeze_dim(self.store, value, dim, self.because(text))
 
-    def fix(self, value: Value, dims: Sequence[int]) -> None:
-        """Freeze dimensions that nobody expects to shrink (a kernel's extent, a vocabulary)."""
+    def fix(self, value: Value, dims: Sequence[int], text: str = _EXTENT) -> None:
+        """Freeze dimensions that nobody expects to shrink (a kernel's extent, a vocabulary).
+
+        Args:
+            text: the reason, where something that was expected to shrink comes to stand there.
+        """
         for dim in dims:
             if value.labels[dim] is None:
                 labels.adopt(self.store, value, dim, (), Reason(_EXTENT))
             else:
-                labels.freeze_dim(self.store, value, dim, self.because(_EXTENT))
+                labels.freeze_dim(self.store, value, dim, self.because(text))
 
     def freeze_all(self, text: str) -> None:
         """Freeze every dimension of every tensor argument."""

@@ -9,6 +9,12 @@ from tests.rules.couplings import read
 
 ROWS = [
     pytest.param(
+        lambda x: torch.relu(x)[:, torch.tensor([2, 0, 1])],
+        [(2, 3)],
+        "x0=out0:ab !gathered by index, whose numbers would have to change: x1",
+        id="channels-by-number",
+    ),
+    pytest.param(
         lambda x: x.gather(0, torch.tensor([[0], [1]]).expand(-1, x.shape[1])),
         [(2, 3)],
         "x1=out1:abc !gathered or written by index: x0",
