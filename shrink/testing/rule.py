@@ -1,5 +1,6 @@
 """Prove a coupling rule: cut an operator's arguments as the rule says, and compare with zeroing."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -124,7 +125,7 @@ class _Case:
         dtype: torch.dtype = torch.float64,
     ) -> "_Case":
         if isinstance(operator, nn.Module):
-            operator = operator.double().eval()
+            operator = copy.deepcopy(operator).double().eval()
         module = _Called(operator, sample, dtype).eval()
         tensors = [v for v in sample if isinstance(v, Tensor)]
         whole = {n: v for n, v in zip(_NAMES, tensors, strict=False) if not v.is_floating_point()}

@@ -143,3 +143,10 @@ def test_a_custom_operator_is_registered_once() -> None:
     assert find_couple(torch.ops.shrink_tests.once.default, {}) is right
     with pytest.raises(InputError):
         shrink.couples("shrink_tests::once")(right)
+
+
+def test_a_module_that_is_checked_is_left_as_it_was() -> None:
+    layer = nn.Linear(4, 3)
+    check_rule(layer, [torch.randn(2, 4)], complete=False)
+    assert layer.training
+    assert layer.weight.dtype == layer.bias.dtype == torch.float32
