@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shrink.core.errors import ShrinkError
 
 _DEEPEST = 6  # of objects inside objects
+_PLAIN = int | float | complex | str | bytes | None
 
 
 def copy_model(model: nn.Module, tensors: Mapping[int, Any], error: type[ShrinkError]) -> nn.Module:
@@ -57,7 +58,8 @@ def _functions(model: nn.Module) -> list[types.FunctionType]:
     seen: set[int] = set()
     for module in model.modules():
         for value in vars(module).values():
-            _look_into(value, found, seen, 0)
+            if not isinstance(value, _PLAIN):
+                _look_into(value, found, seen, 0)
     return list(found.values())
 
 
@@ -72,7 +74,8 @@ def _look_into(
     if isinstance(value, types.FunctionType) and _cells(value):
         found[id(value)] = value
     for part in parts_of(value).values():
-        _look_into(part, found, seen, depth + 1)
+        if not isinstance(part, _PLAIN):
+            _look_into(part, found, seen, depth + 1)
 
 
 def parts_of(value: Any) -> dict[Any, Any]:

@@ -352,11 +352,16 @@ def repair(
 def _needed(edits: Sequence[Edit], fits: Callable[[], bool]) -> Sequence[Edit]:
     """Leave out the edits that nothing asks for: a number may equal a width by chance."""
     needed = list(edits)
-    for name in dict.fromkeys(e.name for e in edits):
-        fewer = [e for e in needed if e.name != name]
+    groups = [list(dict.fromkeys(e.name for e in edits))]
+    while groups:
+        names = groups.pop()
+        fewer = [e for e in needed if e.name not in names]
         done = apply(fewer)
         if fewer and fits():
             needed = fewer
+        elif len(names) > 1:
+            half = len(names) // 2
+            groups += [names[half:], names[:half]]
         done.undo()
     return needed
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shrink.core.copies import parts_of, replace_parts
 from shrink.rewrite.sizes import find_resizer
 
+_LONGEST = 64  # lists of numbers that may be widths
 _DEEPEST = 4  # parts inside parts
 _OWN = frozenset(vars(nn.Module()))  # what every module has
 _ABSENT: Any = object()
@@ -116,5 +117,8 @@ def _integers(value: Any, place: Place, seen: set[int]) -> Iterator[tuple[Place,
     if id(value) in seen or len(place) > _DEEPEST:
         return
     seen.add(id(value))
-    for key, part in parts_of(value).items():
+    parts = parts_of(value)
+    if len(parts) > _LONGEST and all(isinstance(v, int | float) for v in parts.values()):
+        return  # a table of data, not of widths
+    for key, part in parts.items():
         yield from _integers(part, (*place, key), seen)
