@@ -21,6 +21,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import _disable_current_modes
 
 from shrink.capture.known import SELECTORS, Known, OnMeta, OnReal, reads_values
 from shrink.capture.shapes import run_on_meta
@@ -230,7 +231,8 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
             data = self.numbers.get(id(constant), (None, None))[1]
         if data is None:
             raise CaptureError("a constant made in `forward` has no data here")
-        return data.detach().clone()
+        with _disable_current_modes():  # they would make the copy one without data
+            return data.detach().clone()
 
     def name_stored(self, model: nn.Module, prefix: str) -> dict[str, str]:
         """Name what the modules hold; return the further names of tied tensors."""

@@ -1,4 +1,4 @@
-"""Leave no trace of a forward pass: caches, counters and whatever else modules keep for themselves."""
+"""Leave no trace of a forward pass: caches, counters, whatever modules keep for themselves."""
 
 import contextlib
 import copy
