@@ -31,7 +31,6 @@ from shrink.core.groups import ChannelGroups
 from shrink.core.inputs import Inputs
 from shrink.groups.cost import cost_of_macs
 from shrink.groups.find import find_groups
-from shrink.measure.macs import count_macs
 from shrink.models import resolve
 from shrink.rules.cost import find_macs
 from shrink.rules.registry import find_normalised
@@ -140,8 +139,8 @@ def _run(name: str) -> None:
         reported_ratio=report.after.macs / max(report.before.macs, 1),
         sliced=len(result.plan.keep),
     )
-    checks.count_both(model, result.model, inputs)
-    if comparable and count_macs(model, inputs)[0] <= SMALL_ENOUGH_TO_MASK:
+    macs_before = checks.count_both(model, result.model, inputs)
+    if comparable and macs_before <= SMALL_ENOUGH_TO_MASK:
         say(stage="compare with the masked original")
         say(masked=checks.difference_to_masked(model, result.model, result.plan, inputs))
     by_value = report.model["capture"] == "real"
