@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from shrink.core.errors import ShrinkError
+from shrink.core.errors import CaptureError, ShrinkError
 from shrink.core.inputs import Inputs, map_tensors, tensors_in
 from shrink.core.plan import Plan
 from shrink.measure.macs import count_macs
@@ -67,15 +68,27 @@ def _compare(expected: list[tuple[int, ...]], results: object, *, lengths: bool)
 
 
 def count_both(original: nn.Module, smaller: nn.Module, inputs: Inputs) -> int:
-    """Count the MACs of both models with fvcore, which knows nothing of plans.
+    """Count the MACs of both models with fvcore or torch, which know nothing of plans.
 
     Returns:
         those of the original.
     """
     say(stage="count MACs")
-    before, after = (count_macs(m.eval(), inputs)[0] for m in (original, smaller))
+    models = original.eval(), smaller.eval()
+    try:
+        before, after = (count_macs(m, inputs)[0] for m in models)
+        say(counted_by="fvcore")
+    except CaptureError:  # torch.jit cannot trace it
+        before, after = (_count_by_torch(m, inputs) for m in models)
+        say(counted_by="torch")
     say(macs_before=before, macs_after=after, params=sum(p.numel() for p in smaller.parameters()))
     return before
+
+
+def _count_by_torch(model: nn.Module, inputs: Inputs) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(*inputs.args, **inputs.kwargs)
+    return counter.get_total_flops() // 2
 
 
 def difference_to_masked(

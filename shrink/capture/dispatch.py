@@ -442,7 +442,10 @@ def _attempt(
 ) -> Graph:
     prefix = f"{path}." if path else ""
     duplicate = _copy(model, world)
-    duplicate.train(training)  # some models' own `train` returns nothing
+    try:
+        duplicate.train(training)  # some models' own `train` returns nothing
+    except Exception as error:  # and some refuse
+        raise CaptureError(f"cannot be put in training mode: {error}", where=path) from error
     flags = {
         prefix + name: buffer
         for name, buffer in model.named_buffers(remove_duplicate=False)

@@ -216,7 +216,7 @@ def _frozen(graph: Graph, labelled: Labelled, resolution: Resolution) -> tuple[F
     fixed: dict[Reason, list[tuple[str, int, int]]] = {}
     for (name, dim), reason in bare.items():
         fixed.setdefault(reason, []).append((name, dim, labelled.stored[name].shape[dim]))
-    unread = [n for n, t in graph.stored.items() if n not in labelled.stored and t.dim() > 1]
+    unread = [n for n, t in graph.stored.items() if n not in labelled.stored and t.numel() > 1]
     unused = [
         Frozen(((n, 0),), len(graph.stored[n]), "not read by the forward pass", n) for n in unread
     ]

@@ -254,6 +254,10 @@ def _check_training(
             record(model, enlarge_batch(inputs), training=True)
         except CaptureError:  # it cannot be trained on such inputs at all
             return
+        try:
+            record(smaller, smaller_inputs)
+        except CaptureError:  # not of the training alone: the certificate says what it is
+            return
         raise RewriteError(
             f"its training-only branches no longer fit: {error.what}",
             where=error.where,

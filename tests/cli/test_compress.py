@@ -14,8 +14,8 @@ def test_the_options_reach_the_pipeline(run, api) -> None:
     result = run(
         "compress", "net.py:build", "--flops", "0.5", "--criterion", "l1",
         "--ranking", "global", "--input", "3,4", "--device", "cpu", "--dtype", "bf16",
-        "--align", "16", "--keep", "0", "--keep", "head.*", "--only", "1", "--free", "output", "--strict",
-        "--out", "made", "--seed", "7", "--channels-last", "--no-measure",
+        "--align", "16", "--keep", "0", "--keep", "head.*", "--only", "1", "--free", "output",
+        "--strict", "--out", "made", "--seed", "7", "--channels-last", "--no-measure",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     args, options = api.calls["compress"]

@@ -145,7 +145,7 @@ def test_a_damaged_folder_is_refused(made: Path, run) -> None:
     ("model", "options", "code", "message"),
     [
         ("build", ["--flops", "0.000001"], 1, "PlanError: --flops 1e-06: the smallest network"),
-        ("without_channels", ["--flops", "0.5"], 1, "nothing to prune: network output (10 "),
+        ("without_channels", ["--flops", "0.5"], 1, "network output (10 channels: 1)"),
         ("build", ["--flops", "0.5", "--keep", "*"], 1, "nothing to prune: user: --keep *"),
         ("build", ["--flops", "0.5", "--keep", "tail"], 2, "--keep tail: matches no"),
         ("build", ["--flops", "0.5", "--criterion", "l3"], 2, "fix: --criterion l2\n"),
