@@ -209,6 +209,8 @@ def _frozen(graph: Graph, labelled: Labelled, resolution: Resolution) -> tuple[F
         for dim, found in enumerate(value.labels):
             if found is None and value.shape[dim] > 1:
                 bare[name, dim] = Reason("read for its type or size only")
+            if found and not any(resolution.roots[label.ids].any() for label in found):
+                bare[name, dim] = Reason("goes with positions that nothing can remove")
             for label in found or ():
                 counts = np.bincount(resolution.why(label.ids))
                 for code in np.flatnonzero(counts[1:]) + 1:
