@@ -7,6 +7,7 @@ done is kept in the cache file, so an interrupted run goes on where it stopped.
 
     python tools/coverage_board.py --sample                       # one model per family; exit 1
     python tools/coverage_board.py --cache FILE --jobs 2 --out docs
+    python tools/coverage_board.py --cache FILE --render --out docs   # what is done so far
     python tools/coverage_board.py --models 'timm:swin*' --cache FILE
     python tools/coverage_board.py --choose                       # remake tools/board_models.json
 """
@@ -79,10 +80,12 @@ def main() -> int:
     chosen = [n for n in names if fnmatch.fnmatch(n, options.models)]
     if options.sample:
         chosen = list(SAMPLE)
-    run_models([n for n in chosen if ("board", n) not in cache], cache, options)
+    if not options.render:
+        run_models([n for n in chosen if ("board", n) not in cache], cache, options)
     rows = [make_row(n, cache["board", n]) for n in chosen if ("board", n) in cache]
     document = {
         "environment": describe_environment(options, rows),
+        "not_run": [n for n in chosen if ("board", n) not in cache],
         "summary": {f: summarise([r for r in rows if r["family"] == f]) for f in FAMILIES},
         "all": summarise(rows),
         "models": rows,
@@ -104,6 +107,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--models", default="*", metavar="PATTERN", help="a glob of names")
     parser.add_argument("--sample", action="store_true", help=f"only {', '.join(SAMPLE)}")
+    parser.add_argument("--render", action="store_true", help="run nothing, write what is cached")
     parser.add_argument("--choose", action="store_true", help="choose the models of timm anew")
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
     parser.add_argument("--limit", type=int, default=900, help="CPU seconds for each model")
@@ -342,6 +346,7 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         *_summary_lines(document),
         "",
         *_reason_lines(document["models"]),
+        *_not_run_lines(document["not_run"]),
         *_model_lines(document["models"]),
     ]
     return "\n".join(lines) + "\n"
@@ -388,6 +393,10 @@ def _reason_lines(rows: list[Facts]) -> list[str]:
     lines = ["## Not ok, and why", ""]
     lines += [f"- {r['model']}: {r['outcome']}: {r['reason'][:300]}" for r in missed]
     return [*lines, ""]
+
+
+def _not_run_lines(names: Sequence[str]) -> list[str]:
+    return [f"Not run yet ({len(names)}): {', '.join(names)}.", ""] if names else []
 
 
 def _model_lines(rows: list[Facts]) -> list[str]:
