@@ -193,9 +193,6 @@ def graft(
     """
     signature = inspect.signature(original.forward)
     usable, unlike = list(variants), list[tuple[Graph, int]]()
-    here = captures.graph, captures.index
-    alone = training([here])
-    own_code = trained_captures(captures, alone)[0] is not None
     while True:
         found = [(v, find_call(captures.graph, captures.index, v.graph)) for v in usable]
         called = [(v, v.graph, p) for v, p in found if p is not None]

@@ -100,7 +100,7 @@ def find_suspects(model: nn.Module, graph: Graph, prediction: Prediction) -> lis
     """
     owners: dict[int, None] = {}
     known: dict[str, bool] = {}
-    touched = _touched_calls(graph, prediction)
+    touched = touched_calls(graph, prediction)
     for node in graph.ops:
         call = node.meta["call"]
         if call in owners:
@@ -118,7 +118,7 @@ def find_suspects(model: nn.Module, graph: Graph, prediction: Prediction) -> lis
     return list(owners)
 
 
-def _touched_calls(graph: Graph, prediction: Prediction) -> set[int]:
+def touched_calls(graph: Graph, prediction: Prediction) -> set[int]:
     """List the calls that see a width change, in their arguments or their own operators."""
     found = set()
     for index, call in enumerate(graph.calls):

@@ -22,6 +22,7 @@ from shrink.rewrite.repair import (
     find_suspects,
     make_arguments,
     repair,
+    touched_calls,
 )
 from shrink.rewrite.sizes import find_resizer, leave_fast_path
 from shrink.rewrite.slice import slice_copy
@@ -79,6 +80,9 @@ def rewrite(
     return mending.result()
 
 
+_UNKNOWN = object()
+
+
 @dataclass(eq=False)
 class _Mending:
     """The smaller model while its modules are made to fit, one after the other."""
@@ -94,6 +98,7 @@ class _Mending:
     repairs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     grafts: dict[str, Mapping[str, str]] = field(default_factory=dict)
     inlined: set[int] = field(default_factory=set)
+    misfit: Any = _UNKNOWN  # what `_find_misfit` found last, until something is mended
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -115,11 +120,14 @@ class _Mending:
         if self.is_replaced(call.path):
             return
         alone = self._runs_alone(index)
+        if not alone and self._fits_as_it_is(index):
+            return
         module = self.smaller.get_submodule(call.path)
         fits = partial(self._fits if alone else self._fits_inside, index)
         changed = repair(module, self.graph, index, self.prediction, fits, self.learned)
         if changed:
             self.repairs[call.path] = changed
+            self.misfit = _UNKNOWN
         selects = any(selects_by_value(n) for n in self.graph.ops[call.start : call.stop])
         # Where it selects, its sizes may depend on data; the certificate tells whether it fits.
         if changed is None and not selects and alone:
@@ -131,9 +139,21 @@ class _Mending:
         module = self.smaller.get_submodule(path)
         return agrees(module, self.graph, index, self.prediction, self.record, self.grafts)
 
+    def _fits_as_it_is(self, index: int) -> bool:
+        """Tell the same as `_fits_inside`, without a run if nothing has changed since the last."""
+        return self._is_before(index, self._current_misfit())
+
+    def _current_misfit(self) -> int | None:
+        if self.misfit is _UNKNOWN:
+            self.misfit = self._find_misfit()
+        found: int | None = self.misfit
+        return found
+
     def _fits_inside(self, index: int) -> bool:
         """Tell the same of a module that only runs with the model around it."""
-        misfit = self._misfit()
+        return self._is_before(index, self._find_misfit())
+
+    def _is_before(self, index: int, misfit: int | None) -> bool:
         return misfit is None or self.graph.calls[misfit].start >= self.graph.calls[index].stop
 
     def _runs_alone(self, index: int) -> bool:
@@ -145,7 +165,7 @@ class _Mending:
     def mend_rest(self) -> None:
         """Run the whole, and mend what fails or differs: a check of a width in plain Python."""
         for _ in self.graph.calls:
-            index = self._misfit()
+            index = self._current_misfit()
             if index is None:
                 return
             before = set(self.grafts), dict(self.repairs)
@@ -155,9 +175,21 @@ class _Mending:
                     return
             self.mend(index)
             if (set(self.grafts), self.repairs) == before:
-                self.replace(index)
+                for alike in (index, *self._alike(index)):
+                    self.replace(alike)
 
-    def _misfit(self) -> int | None:
+    def _alike(self, index: int) -> Iterator[int]:
+        """List the later calls of other modules of the same class that see a width change."""
+        calls = self.graph.calls
+        kind = type(self.model.get_submodule(calls[index].path))
+        for other in sorted(touched_calls(self.graph, self.prediction)):
+            path = calls[other].path
+            alike = other > index and type(self.model.get_submodule(path)) is kind
+            if alike and not self.is_replaced(path):
+                yield other
+
+    def _find_misfit(self) -> int | None:
+        """Run the whole; name the first call that fails or differs from the prediction."""
         worlds = (self.graph.capture,)
         try:
             found = self.record(self.smaller, self.smaller_inputs, worlds=worlds)
@@ -192,6 +224,7 @@ class _Mending:
                 index = self.graph.calls[index].parent
                 continue
             self.smaller = _replace(self.smaller, path, new)
+            self.misfit = _UNKNOWN
             for outer in (new, *_outer(self.smaller, path)):
                 leave_fast_path(outer)
             why = "its forward computes sizes that no stored attribute decides"
