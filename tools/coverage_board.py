@@ -20,7 +20,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,18 +30,19 @@ from jobs import (
     ROOT,
     Cache,
     Facts,
+    add_options,
     add_to_cache,
     commit,
     count,
     cpu_name,
     macs_ratio,
     number,
+    parse,
     read_cache,
     reason_of,
     run_all,
     versions,
 )
-from rich.console import Console
 
 WORKER = Path(__file__).resolve().parent / "board_worker.py"
 MODELS = Path(__file__).resolve().parent / "board_models.json"
@@ -105,19 +105,11 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="*", metavar="PATTERN", help="a glob of names")
     parser.add_argument("--sample", action="store_true", help=f"only {', '.join(SAMPLE)}")
     parser.add_argument("--render", action="store_true", help="run nothing, write what is cached")
     parser.add_argument("--choose", action="store_true", help="choose the models of timm anew")
-    parser.add_argument("--jobs", type=int, default=1, help="models at once")
-    parser.add_argument("--limit", type=int, default=900, help="CPU seconds for each model")
-    parser.add_argument("--cache", type=Path, help="JSON lines; default: a fresh temporary file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the board there")
-    options = parser.parse_args()
-    if options.cache is None:
-        options.cache = Path(tempfile.mkdtemp(prefix="coverage_board_")) / "cache.jsonl"
-        Console(stderr=True).print(f"cache: {options.cache}")
-    return options
+    add_options(parser, limit=900)
+    return parse(parser)
 
 
 def list_names() -> list[str]:

@@ -3,11 +3,13 @@
 Shared by the scripts of this folder that fill tables.
 """
 
+import argparse
 import importlib.metadata
 import json
 import math
 import platform
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,28 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Facts = dict[str, Any]  # Any: JSON values
 Cache = dict[tuple[str, str], Facts]
+
+
+def add_options(parser: argparse.ArgumentParser, *, limit: int) -> None:
+    """Add the options that every table has.
+
+    Args:
+        limit: CPU seconds that one job may take unless the user says otherwise.
+    """
+    parser.add_argument("--models", default="*", metavar="PATTERN", help="a glob of names")
+    parser.add_argument("--jobs", type=int, default=1, help="models at once")
+    parser.add_argument("--limit", type=int, default=limit, help="CPU seconds for each process")
+    parser.add_argument("--cache", type=Path, help="JSON lines; default: a fresh temporary file")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the table there")
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line; name a fresh cache where none is given."""
+    options = parser.parse_args()
+    if options.cache is None:
+        options.cache = Path(tempfile.mkdtemp(prefix="shrink_table_")) / "cache.jsonl"
+        Console(stderr=True).print(f"cache: {options.cache}")
+    return options
 
 
 def read_cache(path: Path) -> Cache:

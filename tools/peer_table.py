@@ -18,7 +18,6 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import geometric_mean
@@ -29,17 +28,18 @@ from jobs import (
     ROOT,
     Cache,
     Facts,
+    add_options,
     add_to_cache,
     count,
     cpu_name,
     macs_ratio,
     number,
+    parse,
     read_cache,
     reason_of,
     run_all,
     versions,
 )
-from rich.console import Console
 
 WORKER = Path(__file__).resolve().parent / "peer_worker.py"
 BUDGET = 0.5
@@ -93,19 +93,11 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="*", metavar="PATTERN", help="a glob of names")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--memory", nargs="+", metavar="MODEL", help="measure peak memory instead")
     parser.add_argument("--no-peer", action="store_true", help="shrink only")
-    parser.add_argument("--jobs", type=int, default=1, help="models at once")
-    parser.add_argument("--limit", type=int, default=300, help="CPU seconds for each process")
-    parser.add_argument("--cache", type=Path, help="JSON lines; default: a fresh temporary file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the table there")
-    options = parser.parse_args()
-    if options.cache is None:
-        options.cache = Path(tempfile.mkdtemp(prefix="peer_table_")) / "cache.jsonl"
-        Console(stderr=True).print(f"cache: {options.cache}")
-    return options
+    add_options(parser, limit=300)
+    return parse(parser)
 
 
 def run_model(name: str, cache: Cache, options: argparse.Namespace) -> None:
